@@ -1,0 +1,4 @@
+/** HQ's migrations in order: a static list, so that names are the same under tsx, dist and any bundle. */
+import type { Migration } from '../../src/db/migrations.ts';
+
+export const hqMigrations: readonly Migration[] = [];

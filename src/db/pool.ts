@@ -1,0 +1,77 @@
+/**
+ * Connections to PostgreSQL: one place for timeouts, names and value types.
+ *
+ * bigint arrives as a JS number when it is a safe integer (positions, sequences, cents: far below 2^53) and fails
+ * loudly when it is not; numeric, date and timestamptz stay text, so that nothing is rounded or moved by a time zone.
+ */
+import pg from 'pg';
+import { databaseError } from '../core/classify.ts';
+
+export interface DatabaseOptions {
+  /** libpq-style URL; without it PGHOST, PGUSER … apply. */
+  readonly url: string | undefined;
+  /** Seen in pg_stat_activity: `possync hq`, `possync store`, `possync status`. */
+  readonly applicationName: string;
+  readonly max?: number;
+  /** Ends statements that wait too long; 0 = none. */
+  readonly statementTimeoutMs?: number;
+}
+
+const INT8 = 20;
+const TEXT_TYPES = new Set([
+  1082, // date
+  1114, // timestamp
+  1184, // timestamptz: a JS Date would lose its microseconds
+  1700, // numeric
+  114, // json: read by whoever needs it
+  3802, // jsonb
+]);
+
+const types: pg.CustomTypesConfig = {
+  getTypeParser: ((oid: number, format?: 'text' | 'binary') => {
+    if (oid === INT8) return parseSafeInteger;
+    if (TEXT_TYPES.has(oid)) return (text: string) => text;
+    return format === 'binary' ? pg.types.getTypeParser(oid, format) : pg.types.getTypeParser(oid);
+  }) as pg.CustomTypesConfig['getTypeParser'],
+};
+
+function parseSafeInteger(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value)) throw new RangeError(`bigint ${text} is beyond 2^53`);
+  return value;
+}
+
+function clientConfig({ url, applicationName, statementTimeoutMs }: DatabaseOptions): pg.ClientConfig {
+  return {
+    ...(url === undefined ? {} : { connectionString: url }),
+    application_name: applicationName,
+    connectionTimeoutMillis: 5_000,
+    keepAlive: true,
+    // A half-open connection must not hold a lock for ever: the server gives up within half a minute.
+    options: [
+      '-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3',
+      '-c idle_in_transaction_session_timeout=60000',
+      `-c statement_timeout=${statementTimeoutMs ?? 0}`,
+    ].join(' '),
+    types,
+  };
+}
+
+/** A pool; errors of idle connections are swallowed here because the next query reports them properly. */
+export function createPool(options: DatabaseOptions): pg.Pool {
+  const pool = new pg.Pool({ ...clientConfig(options), max: options.max ?? 5, idleTimeoutMillis: 30_000 });
+  pool.on('error', () => undefined);
+  return pool;
+}
+
+/** One connection outside any pool, for LISTEN, advisory locks and COPY. */
+export async function connect(options: DatabaseOptions): Promise<pg.Client> {
+  const client = new pg.Client(clientConfig(options));
+  client.on('error', () => undefined); // reported by the next query, or by 'end'
+  try {
+    await client.connect();
+  } catch (error) {
+    throw databaseError(error);
+  }
+  return client;
+}

@@ -1,0 +1,58 @@
+/** One way to run a transaction: begin, commit, and roll back whatever threw. */
+import type pg from 'pg';
+
+export interface TransactionOptions {
+  readonly isolation?: 'read committed' | 'repeatable read';
+  readonly readOnly?: boolean;
+}
+
+/** Anything that runs a query: a pool, a client, a transaction. */
+export type Queryable = Pick<pg.ClientBase, 'query'>;
+
+/** Runs `work` in a transaction on one connection of the pool. */
+export async function withTransaction<T>(
+  pool: pg.Pool,
+  work: (tx: pg.PoolClient) => Promise<T>,
+  { isolation = 'read committed', readOnly = false }: TransactionOptions = {},
+): Promise<T> {
+  const client = await pool.connect();
+  let broken: Error | undefined;
+  try {
+    await client.query(`begin isolation level ${isolation}${readOnly ? ' read only' : ''}`);
+    const result = await work(client);
+    await client.query('commit');
+    return result;
+  } catch (error) {
+    try {
+      await client.query('rollback');
+    } catch (rollbackError) {
+      // The connection is gone; the server rolls back by itself, the pool must not reuse it.
+      broken = rollbackError instanceof Error ? rollbackError : new Error(String(rollbackError));
+    }
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}
+
+/** The one row that a statement promises. */
+export async function queryOne<R extends pg.QueryResultRow>(
+  db: Queryable,
+  text: string,
+  values: unknown[] = [],
+): Promise<R> {
+  const { rows } = await db.query<R>(text, values);
+  const row = rows[0];
+  if (row === undefined || rows.length > 1) throw new Error(`expected one row, got ${rows.length}`);
+  return row;
+}
+
+/** The first row, if there is one. */
+export async function queryMaybe<R extends pg.QueryResultRow>(
+  db: Queryable,
+  text: string,
+  values: unknown[] = [],
+): Promise<R | undefined> {
+  const { rows } = await db.query<R>(text, values);
+  return rows[0];
+}
