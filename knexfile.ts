@@ -2,6 +2,6 @@
 import { knexConfig } from './src/db/migrations.ts';
 
 export default {
-  hq: knexConfig('hq', process.env['DATABASE_URL']),
-  store: knexConfig('store', process.env['DATABASE_URL']),
+  hq: knexConfig('hq', process.env.DATABASE_URL),
+  store: knexConfig('store', process.env.DATABASE_URL),
 };

@@ -1,4 +1,5 @@
 /** The store's migrations in order: a static list, so that names are the same under tsx, dist and any bundle. */
 import type { Migration } from '../../src/db/migrations.ts';
+import * as m0001 from './0001_reference_schema.ts';
 
-export const storeMigrations: readonly Migration[] = [];
+export const storeMigrations: readonly Migration[] = [m0001];

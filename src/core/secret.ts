@@ -127,11 +127,11 @@ function isTokenPayload(value: unknown): value is TokenPayload {
   if (typeof value !== 'object' || value === null) return false;
   const v = value as Record<string, unknown>;
   return (
-    v['v'] === 1 &&
-    typeof v['code'] === 'string' &&
-    typeof v['hq'] === 'string' &&
-    typeof v['kid'] === 'string' &&
-    typeof v['secret'] === 'string'
+    v.v === 1 &&
+    typeof v.code === 'string' &&
+    typeof v.hq === 'string' &&
+    typeof v.kid === 'string' &&
+    typeof v.secret === 'string'
   );
 }
 

@@ -28,10 +28,11 @@ const TEXT_TYPES = new Set([
 ]);
 
 const types: pg.CustomTypesConfig = {
-  getTypeParser: ((oid: number, format?: 'text' | 'binary') => {
-    if (oid === INT8) return parseSafeInteger;
-    if (TEXT_TYPES.has(oid)) return (text: string) => text;
-    return format === 'binary' ? pg.types.getTypeParser(oid, format) : pg.types.getTypeParser(oid);
+  // pg's type names only its own oids and only per-format overloads; the driver passes any oid.
+  getTypeParser: ((oid: number, format: 'text' | 'binary' = 'text'): ((value: string) => unknown) => {
+    if (format === 'text' && oid === INT8) return parseSafeInteger;
+    if (format === 'text' && TEXT_TYPES.has(oid)) return (text) => text;
+    return pg.types.getTypeParser(oid, format) as (value: string) => unknown;
   }) as pg.CustomTypesConfig['getTypeParser'],
 };
 

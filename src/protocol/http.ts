@@ -1,0 +1,57 @@
+/** Routes, headers and size limits of the HTTP half of the protocol. */
+
+export const DEFAULT_PORT = 3001;
+
+export const ROUTES = {
+  socket: '/api/v1/sync/ws',
+  hello: '/api/v1/sync/hello',
+  pull: '/api/v1/sync/pull',
+  push: '/api/v1/sync/push',
+  enrol: '/api/v1/sync/enrol',
+  /** Who am I, says HQ: store, credential and live connections. Needs a token. */
+  whoami: '/api/v1/whoami',
+  /** No token: time, version and the headers HQ received. */
+  diagPing: '/api/v1/diag/ping',
+  live: '/livez',
+  ready: '/readyz',
+  ping: '/ping',
+} as const;
+
+/** On every answer of HQ; its absence proves that something else answered. */
+export const HQ_HEADER = 'x-possync-hq';
+
+/** A push body before compression holds at most this, except for a single larger transaction, which goes alone. */
+export const PUSH_MAX_BYTES = 1_000_000;
+export const PUSH_MAX_TRANSACTIONS = 500;
+/** What HQ takes at most, uncompressed: one huge store transaction, not an attack. */
+export const PUSH_LIMIT_BYTES = 256 * 1024 * 1024;
+/** Bodies of every other request. */
+export const REQUEST_LIMIT_BYTES = 64 * 1024;
+/** Records in a page of a pull. */
+export const PULL_PAGE_ROWS = 5_000;
+export const PULL_MAX_ROWS = 10_000;
+/** A page as a store takes it at most, uncompressed. */
+export const PULL_LIMIT_BYTES = 512 * 1024 * 1024;
+/** A WebSocket frame; all our frames are small. */
+export const FRAME_LIMIT_BYTES = 64 * 1024;
+
+/** Below this a body is sent as it is: compressing costs more than it saves. */
+export const COMPRESS_FROM_BYTES = 1_024;
+
+/** Heartbeat in both directions; two missed ones mean the link is down. */
+export const HEARTBEAT_MS = 5_000;
+export const SILENCE_MS = 2 * HEARTBEAT_MS;
+
+/** WebSocket closing codes (cli.md d.9). */
+export const CLOSE = {
+  bye: 1000,
+  goingAway: 1001,
+  restarting: 1012,
+  badFrame: 4400,
+  tokenRefused: 4401,
+  forbidden: 4403,
+  version: 4406,
+  silent: 4408,
+  replaced: 4409,
+  slowDown: 4429,
+} as const;

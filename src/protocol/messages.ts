@@ -1,0 +1,239 @@
+/**
+ * Every message that store and HQ exchange, as a schema: nothing from outside is used before it is parsed and bounded.
+ * Rows and bodies are not parsed here; they go to PostgreSQL as they came.
+ *
+ * Hashes (chains) travel as lower-case hex, the empty chain before the first entry as ''.
+ */
+import { z } from 'zod';
+import { PULL_MAX_ROWS, PUSH_MAX_TRANSACTIONS } from './http.ts';
+
+const position = z.int().nonnegative();
+const uuid = z.uuid();
+/** SHA-256 in hex, or '' before the first entry. */
+const chain = z.string().regex(/^([0-9a-f]{64})?$/);
+const shortText = z.string().max(200);
+
+/** Which machine and process speaks: tells a restart of the same daemon from a clone. */
+export const instanceSchema = z.object({
+  /** Kernel boot id: the same for all processes until the machine restarts. */
+  boot: shortText,
+  /** Made once per daemon start. */
+  daemon: uuid,
+  /** pg_control_system().system_identifier of the store's PostgreSQL. */
+  pgSysid: shortText,
+});
+
+/** First frame of a store on the WebSocket, and the body of POST hello. */
+export const helloSchema = z.object({
+  type: z.literal('hello'),
+  /** Protocol version. */
+  v: z.int().positive(),
+  /** The store's code as this database knows it; HQ compares it with the credential. */
+  store: shortText,
+  epoch: z.int().positive(),
+  instance: instanceSchema,
+  /** Last sealed sequence, the oldest kept, the last acknowledged. */
+  out: z.object({ seq: position, oldest: position, acked: position, chain }),
+  /** Cursor of the mirror; nonce null = nothing pulled yet. `paged` = staged so far. */
+  in: z.object({ pos: position, nonce: uuid.nullable(), paged: position }),
+  bodyVersion: z.int().positive(),
+  software: shortText,
+  /** Where an HQ restored to before a re-enrolment needs them: the last (seq, chain) of each epoch kept here. */
+  epochs: z.array(z.object({ epoch: z.int().positive(), seq: position, chain })).max(100),
+});
+
+export const welcomeSchema = z.object({
+  type: z.literal('welcome'),
+  v: z.int().positive(),
+  fence: uuid,
+  epoch: z.int().positive(),
+  inbox: z.object({ seq: position, chain }),
+  head: position,
+  /** The cursor's round is unknown here: pull everything again. */
+  resync: z.boolean(),
+  /** Sequences that HQ holds as dead letters, or parked behind one. */
+  dead: z.array(position).max(10_000),
+  /** Identity of HQ, kept by the store: another value means another HQ. */
+  hq: z.object({ id: uuid, software: shortText, now: z.string().max(40) }),
+  store: z.object({ id: z.int().positive(), code: shortText, name: z.string().max(1000) }),
+});
+
+export const REFUSALS = [
+  'epoch',
+  'other_instance_alive',
+  'revoked',
+  'disabled',
+  'upgrade',
+  'store',
+  'not_ready',
+] as const;
+
+export const refuseSchema = z.object({
+  type: z.literal('refuse'),
+  code: z.enum(REFUSALS),
+  detail: z.string().max(2_000),
+  /** With code `epoch`: the one in force at HQ. */
+  epoch: z.int().positive().optional(),
+});
+
+/** HQ → store: rounds were sealed up to this position: look now. Never truth, only a hint. */
+export const headFrameSchema = z.object({ type: z.literal('head'), pos: position });
+
+/** HQ → store: heartbeat request of the application; the answer carries the same number. */
+export const pingFrameSchema = z.object({ type: z.literal('ping'), n: z.int().nonnegative() });
+export const pongFrameSchema = z.object({ type: z.literal('pong'), n: z.int().nonnegative() });
+
+/** HQ → store: say now what `status --wait` at HQ needs to know; answered by `stat` with the same id. */
+export const askFrameSchema = z.object({ type: z.literal('ask'), id: uuid });
+
+/** Store → HQ, every 30 s and when asked: what `status` at HQ shows about this store. */
+export const statFrameSchema = z.object({
+  type: z.literal('stat'),
+  id: uuid.nullable(),
+  out: z.object({
+    /** Store transactions sealed or not, but not acknowledged. */
+    queued: position,
+    queuedHigh: position,
+    bytes: position,
+    oldestAt: z.string().max(40).nullable(),
+    halted: z.string().max(100).nullable(),
+    acked: position,
+  }),
+  in: z.object({
+    pos: position,
+    appliedAt: z.string().max(40).nullable(),
+    error: z.string().max(2_000).nullable(),
+  }),
+});
+
+export const storeFrameSchema = z.discriminatedUnion('type', [
+  helloSchema,
+  statFrameSchema,
+  pingFrameSchema,
+  pongFrameSchema,
+]);
+
+export const hqFrameSchema = z.discriminatedUnion('type', [
+  welcomeSchema,
+  refuseSchema,
+  headFrameSchema,
+  askFrameSchema,
+  pingFrameSchema,
+  pongFrameSchema,
+]);
+
+/** GET pull: the query, as text. */
+export const pullQuerySchema = z.object({
+  from: z.coerce.number().int().nonnegative(),
+  limit: z.coerce.number().int().min(1).max(PULL_MAX_ROWS).optional(),
+  /** `POS,NONCE` of the last applied round; absent before the first apply. */
+  cursor: z
+    .string()
+    .regex(/^\d{1,16},[0-9a-f-]{36}$/)
+    .optional(),
+  /** `HEAD,NONCE` of the newest page of the round being downloaded. */
+  seen: z
+    .string()
+    .regex(/^\d{1,16},[0-9a-f-]{36}$/)
+    .optional(),
+  fresh: z.literal('1').optional(),
+});
+
+/** What a store checks of a page before its rows go to PostgreSQL. A row is [type, pk, pos, doc | null]. */
+export const pageSchema = z.object({
+  from: position,
+  /** Continue from here: the last row's position, or the head on a closing page. */
+  to: position,
+  head: position,
+  /** The page reaches the head in its own snapshot: the round may be applied. */
+  closing: z.boolean(),
+  /** Nonce of the round that `head` ends. */
+  nonce: uuid,
+  rows: z.array(
+    z.tuple([shortText, z.string().max(2_000), position, z.record(z.string(), z.unknown()).nullable()]),
+  ),
+});
+
+/** POST push: whole store transactions, dense in seq, cut only between transactions. */
+export const pushSchema = z.object({
+  epoch: z.int().positive(),
+  fence: uuid,
+  first: z.int().positive(),
+  /** Chain of entry first - 1. */
+  prev: chain,
+  txs: z
+    .array(z.object({ seq: z.int().positive(), v: z.int().positive(), body: z.string() }))
+    .min(1)
+    .max(PUSH_MAX_TRANSACTIONS),
+  lastChain: chain,
+});
+
+export const pushAnswerSchema = z.object({
+  /** HQ has committed everything up to this, with this chain. */
+  seq: position,
+  chain,
+  /** Sequences of this store that are dead letters or parked behind one. */
+  dead: z.array(position).max(10_000),
+});
+
+export const PUSH_CONFLICTS = ['gap', 'diverged', 'epoch', 'fenced'] as const;
+
+/** 409: nothing was applied; where HQ stands. */
+export const pushConflictSchema = z.object({
+  code: z.enum(PUSH_CONFLICTS),
+  epoch: z.int().positive(),
+  seq: position,
+  chain,
+});
+
+/** Any refusal over HTTP: {error:{code,message,hint}}; `retry_ms` with 429 and 503. */
+export const errorBodySchema = z.object({
+  error: z.object({
+    code: z.string().max(60),
+    message: z.string().max(2_000),
+    hint: z.string().max(2_000).optional(),
+  }),
+  retry_ms: z.int().nonnegative().optional(),
+});
+
+/** POST enrol: the one-time token's kid and secret, and the kid and hash of the credential made in the store. */
+export const enrolSchema = z.object({
+  token: z.string().min(40).max(5_000),
+  kid: z.string().regex(/^[A-Z2-9]{4,16}$/),
+  /** SHA-256 of the credential's secret, hex. */
+  hash: z.string().regex(/^[0-9a-f]{64}$/),
+  instance: instanceSchema,
+  software: shortText,
+  /** `store init --replace`: an empty server takes over; asks for what numbering continues from. */
+  replace: z.boolean(),
+});
+
+export const enrolAnswerSchema = z.object({
+  store: z.object({
+    id: z.int().positive(),
+    code: shortText,
+    name: z.string().max(1000),
+    timeZone: shortText,
+  }),
+  hq: z.object({ id: uuid }),
+  epoch: z.int().positive(),
+  expiresAt: z.string().max(40).nullable(),
+  /** Only with `replace`: documents [table, row] to continue from. */
+  continuation: z.array(z.tuple([shortText, z.record(z.string(), z.unknown())])).optional(),
+});
+
+export type Instance = z.infer<typeof instanceSchema>;
+export type Hello = z.infer<typeof helloSchema>;
+export type Welcome = z.infer<typeof welcomeSchema>;
+export type Refuse = z.infer<typeof refuseSchema>;
+export type StatFrame = z.infer<typeof statFrameSchema>;
+export type StoreFrame = z.infer<typeof storeFrameSchema>;
+export type HqFrame = z.infer<typeof hqFrameSchema>;
+export type PullQuery = z.infer<typeof pullQuerySchema>;
+export type Page = z.infer<typeof pageSchema>;
+export type Push = z.infer<typeof pushSchema>;
+export type PushAnswer = z.infer<typeof pushAnswerSchema>;
+export type PushConflict = z.infer<typeof pushConflictSchema>;
+export type ErrorBody = z.infer<typeof errorBodySchema>;
+export type Enrol = z.infer<typeof enrolSchema>;
+export type EnrolAnswer = z.infer<typeof enrolAnswerSchema>;
