@@ -7,6 +7,11 @@ export interface Service {
   stop(): Promise<void> | void;
 }
 
+/** A composed server or daemon that is up: `stop` is graceful and may be called twice. */
+export interface Running {
+  stop(): Promise<void>;
+}
+
 /**
  * Starts services in order; if one fails, stops those already started. `stop` ends them in reverse order, runs
  * every one even if an earlier one throws, and then throws the first error.

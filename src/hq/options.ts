@@ -1,0 +1,31 @@
+/** What an HQ server is started with; the command line, the demo and the tests fill it in. */
+import type { Clock } from '../core/clock.ts';
+import type { Log } from '../core/log.ts';
+import type { Running } from '../core/service.ts';
+import type { Entity } from '../protocol/entities.ts';
+
+export interface HqOptions {
+  readonly databaseUrl: string | undefined;
+  /** Default 127.0.0.1 without TLS, 0.0.0.0 with. */
+  readonly host?: string;
+  /** Default 3001; 0 picks a free one. */
+  readonly port?: number;
+  readonly tls?: { readonly certFile: string; readonly keyFile: string };
+  /** Allows plain HTTP beyond loopback. */
+  readonly allowPlaintext?: boolean;
+  /** Migrate an old schema instead of refusing it with PS-DB-MIGRATE. */
+  readonly migrate?: boolean;
+  readonly entities?: readonly Entity[];
+  readonly clock?: Clock;
+  readonly log: Log;
+}
+
+export interface RunningHq extends Running {
+  /** http(s)://host:port as it really listens. */
+  readonly url: string;
+  readonly port: number;
+  /** Reads certificate and key again (SIGHUP); open sockets stay. */
+  reload(): void;
+  /** Everything the server knows about itself, without secrets (SIGUSR2). */
+  dump(): Record<string, unknown>;
+}

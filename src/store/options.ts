@@ -1,0 +1,43 @@
+/** What a store daemon is started with; the command line, the demo and the tests fill it in. */
+import type { Clock } from '../core/clock.ts';
+import type { Log } from '../core/log.ts';
+import type { Running } from '../core/service.ts';
+import type { Entity } from '../protocol/entities.ts';
+
+export interface DaemonOptions {
+  readonly databaseUrl: string | undefined;
+  /** Holds the credential; and store.sock unless `runtimeDir` is given. */
+  readonly stateDir: string;
+  /** systemd's RUNTIME_DIRECTORY, where store.sock belongs when there is one. */
+  readonly runtimeDir?: string;
+  /** Overrides the address the store was enrolled with. */
+  readonly hqUrl?: string;
+  /** Overrides the CA file the store was enrolled with. */
+  readonly caFile?: string;
+  /** Allows plain HTTP to an HQ beyond loopback, in addition to what the credential says. */
+  readonly allowPlaintext?: boolean;
+  /** SYNC_PUSH_INTERVAL; 60 s. */
+  readonly pushIntervalMs?: number;
+  /** How often the cursor is compared with HQ although nothing hinted; 30 s. */
+  readonly pullIntervalMs?: number;
+  /** Loopback status listener; null turns it off, port 0 picks a free one. Default 127.0.0.1:3002. */
+  readonly statusListen?: { readonly host: string; readonly port: number } | null;
+  /** Migrate an old schema instead of refusing it with PS-DB-MIGRATE. */
+  readonly migrate?: boolean;
+  readonly entities?: readonly Entity[];
+  readonly clock?: Clock;
+  readonly log: Log;
+}
+
+export interface RunningDaemon extends Running {
+  /** Takes up a new credential file at once (SIGHUP). */
+  reload(): void;
+  /** Forgets the backoff and connects now (SIGUSR1). */
+  reconnect(): void;
+  /** Everything the daemon knows about itself, without secrets (SIGUSR2). */
+  dump(): Record<string, unknown>;
+  /** The unix socket with the local API. */
+  readonly socketPath: string;
+  /** The loopback status listener, if it could be opened. */
+  readonly statusUrl: string | undefined;
+}
