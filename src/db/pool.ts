@@ -27,12 +27,14 @@ const TEXT_TYPES = new Set([
   3802, // jsonb
 ]);
 
+/** pg declares its parsers for its own list of oids only; the driver asks for any oid. */
+const defaultParser = pg.types.getTypeParser as (oid: number, format: string) => (value: string) => unknown;
+
 const types: pg.CustomTypesConfig = {
-  // pg's type names only its own oids and only per-format overloads; the driver passes any oid.
   getTypeParser: ((oid: number, format: 'text' | 'binary' = 'text'): ((value: string) => unknown) => {
     if (format === 'text' && oid === INT8) return parseSafeInteger;
     if (format === 'text' && TEXT_TYPES.has(oid)) return (text) => text;
-    return pg.types.getTypeParser(oid, format) as (value: string) => unknown;
+    return defaultParser(oid, format);
   }) as pg.CustomTypesConfig['getTypeParser'],
 };
 
