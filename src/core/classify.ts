@@ -43,7 +43,7 @@ export function isRetryableSql(error: unknown): boolean {
   return state !== undefined && (/^(08|53|57)/.test(state) || ['40001', '40P01', '55P03'].includes(state));
 }
 
-const SOCKET_CODES = new Set([
+export const SOCKET_CODES = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
   'EPIPE',
