@@ -1,0 +1,129 @@
+/**
+ * Makes a fresh clone ready to run: installs the packages and builds dist when either is missing or out of date.
+ *
+ * `npm start` and `npm test` call it, so that nothing has to be typed before them. It uses nothing but Node itself,
+ * writes to stderr only, and costs a few milliseconds when there is nothing to do.
+ */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  cpSync,
+  existsSync,
+  lstatSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
+import { writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
+const MODULES = join(ROOT, 'node_modules');
+const DIST = join(ROOT, 'dist');
+/** Say what was installed and built, by content: a checkout changes file times without changing files. */
+const INSTALLED = join(MODULES, '.possync-installed');
+const BUILT = join(DIST, '.possync-built');
+
+requireNode();
+// An installed package has dist and no sources: nothing to do there.
+if (existsSync(join(ROOT, 'src'))) {
+  install();
+  build();
+}
+
+function requireNode() {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major > 20 || (major === 20 && minor >= 19)) return;
+  fail(`possync needs Node 20.19 or newer; this is ${process.versions.node}`);
+}
+
+function install() {
+  const lock = readFileSync(join(ROOT, 'package-lock.json'));
+  const wanted = createHash('sha256').update(lock).digest('hex');
+  if (isInstalled(wanted)) return;
+  if (isLink(MODULES)) {
+    say('node_modules is a link and does not fit package-lock.json; it is left as it is');
+    return;
+  }
+  say('installing packages (npm ci) …');
+  // Also under NODE_ENV=production: the compiler and the demo's PostgreSQL are development packages.
+  const args = ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error'];
+  const npm = process.env.npm_execpath;
+  const isNpm = npm !== undefined && /npm-cli\.[cm]?js$/.test(npm);
+  run(...(isNpm ? [process.execPath, [npm, ...args]] : ['npm', args]));
+  writeFileSync(INSTALLED, wanted);
+}
+
+function isInstalled(wanted) {
+  if (existsSync(INSTALLED)) return readFileSync(INSTALLED, 'utf8') === wanted;
+  // Installed by hand: npm writes this file last, so it is newer than the lock file that it came from.
+  const written = join(MODULES, '.package-lock.json');
+  return (
+    existsSync(written) && statSync(written).mtimeMs >= statSync(join(ROOT, 'package-lock.json')).mtimeMs
+  );
+}
+
+function isLink(path) {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+}
+
+function build() {
+  const sources = [
+    ...listFiles('src'),
+    ...listFiles('migrations'),
+    'knexfile.ts',
+    'tsconfig.json',
+    'tsconfig.build.json',
+  ];
+  const wanted = createHash('sha256').update(sources.map(describe).join('\n')).digest('hex');
+  if (existsSync(BUILT) && readFileSync(BUILT, 'utf8') === wanted) return;
+  say('building dist …');
+  // Beside dist and then swapped in: a failed build leaves the old one, and a removed source leaves nothing behind.
+  const fresh = `${DIST}.${process.pid}`;
+  const old = `${DIST}.${process.pid}.old`;
+  const tsc = join(MODULES, 'typescript', 'bin', 'tsc');
+  try {
+    run(process.execPath, [tsc, '-p', join(ROOT, 'tsconfig.build.json'), '--outDir', fresh]);
+    for (const file of sources) {
+      // What the program reads at run time (pages, styles); the compiler takes care of its own.
+      if (!/\.(ts|md|json)$/.test(file)) cpSync(join(ROOT, file), join(fresh, file));
+    }
+    writeFileSync(join(fresh, '.possync-built'), wanted);
+    if (existsSync(DIST)) renameSync(DIST, old);
+    renameSync(fresh, DIST);
+  } finally {
+    rmSync(fresh, { recursive: true, force: true });
+    rmSync(old, { recursive: true, force: true });
+  }
+}
+
+function listFiles(folder) {
+  return readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(ROOT.length + 1))
+    .sort();
+}
+
+function describe(file) {
+  const { mtimeMs, size } = statSync(join(ROOT, file));
+  return `${file} ${mtimeMs} ${size}`;
+}
+
+function run(program, args) {
+  // Its output goes to stderr: the stdout of the command that follows is data.
+  const { status, error } = spawnSync(program, args, { cwd: ROOT, stdio: ['ignore', 2, 2] });
+  if (error !== undefined) fail(`${program} cannot be run: ${error.message}`);
+  if (status !== 0) fail(`this failed: ${[program, ...args].join(' ')}`);
+}
+
+function say(text) {
+  process.stderr.write(`possync: ${text}\n`);
+}
+
+function fail(text) {
+  say(text);
+  process.exit(1);
+}
