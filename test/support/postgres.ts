@@ -1,9 +1,10 @@
 /** Databases for tests: one PostgreSQL per run, one database per test file, both sides cloned from a template. */
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
+import { installTriggers } from '../../src/db/capture.ts';
 import { migrate, type Role } from '../../src/db/migrations.ts';
 import { connect } from '../../src/db/pool.ts';
-import { queryOne, type Queryable } from '../../src/db/transaction.ts';
+import { queryOne } from '../../src/db/transaction.ts';
 import { startPostgres } from '../../src/demo/postgres.ts';
 import { until } from './until.ts';
 
@@ -110,14 +111,9 @@ async function template(role: Role): Promise<string> {
 
 async function makeTemplate(role: Role): Promise<string> {
   const database = await createDatabase(`template_${role}`);
-  await migrate(role, database.url, (db) => afterMigrations(role, db));
+  await migrate(role, database.url, (db) => installTriggers(db, role));
   await strayBackends(database.name); // nobody may be connected while it is cloned
   return database.name;
-}
-
-/** What `hq init` and `store init` do after the migrations, apart from naming the database. */
-async function afterMigrations(role: Role, db: Queryable): Promise<void> {
-  await Promise.resolve([role, db]);
 }
 
 async function makeDatabase(label: string, from: string): Promise<TestDatabase> {
