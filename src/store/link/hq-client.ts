@@ -1,0 +1,257 @@
+/**
+ * HQ over HTTP, as a store sees it: hello, pull, push, enrol, whoami.
+ *
+ * Expected refusals are values; everything else is a PossyncError with its code. An answer without the header
+ * `x-possync-hq` did not come from HQ, whatever it says: a proxy's 401 must not look like a revoked credential.
+ */
+import { readFileSync } from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
+import { z } from 'zod';
+import { PossyncError, isErrorCode } from '../../core/errors.ts';
+import type { Secret } from '../../core/secret.ts';
+import { HQ_HEADER, PULL_LIMIT_BYTES, REQUEST_LIMIT_BYTES, ROUTES } from '../../protocol/http.ts';
+import {
+  enrolAnswerSchema,
+  errorBodySchema,
+  pushAnswerSchema,
+  pushConflictSchema,
+  refuseSchema,
+  welcomeSchema,
+  type Enrol,
+  type EnrolAnswer,
+  type Hello,
+  type PullQuery,
+  type Push,
+  type PushAnswer,
+  type PushConflict,
+  type Refuse,
+  type Welcome,
+} from '../../protocol/messages.ts';
+import { CONNECT_MS, exchange, type Answer } from './http-exchange.ts';
+
+export interface HqClientOptions {
+  /** http(s)://host:port; ws(s) is taken as the same address. */
+  readonly url: string;
+  /** The whole `pst_…` text; absent before enrolment. */
+  readonly credential?: Secret;
+  /** Trusted instead of the system's authorities. */
+  readonly caFile?: string;
+  /** The HQ this store is enrolled with; another one is refused with PS-HTTP-OTHERHQ. */
+  readonly hqId?: string;
+  /** Says who we are in HQ's log. */
+  readonly software: string;
+}
+
+export type PullAnswer =
+  | { readonly result: 'page'; readonly text: string }
+  | { readonly result: 'resync' }
+  /** A standby that has not yet seen what this store saw. */
+  | { readonly result: 'behind' };
+
+export type PushResult =
+  | { readonly result: 'ok'; readonly answer: PushAnswer }
+  | { readonly result: 'conflict'; readonly conflict: PushConflict }
+  /** HQ is busy (429) or not ready (503); nothing was applied. */
+  | { readonly result: 'later'; readonly afterMs: number; readonly error: PossyncError };
+
+const whoamiSchema = z.object({
+  store: z.object({ id: z.int().positive(), code: z.string().max(200), name: z.string().max(1000) }),
+  kid: z.string().max(20),
+  hq: z.object({ id: z.uuid(), software: z.string().max(200), now: z.string().max(40) }),
+  connections: z.int().nonnegative(),
+});
+export type WhoAmI = z.infer<typeof whoamiSchema>;
+
+/** Answers to hello, push and the rest are small; dead lists are the longest part. */
+const ANSWER_LIMIT_BYTES = 16 * REQUEST_LIMIT_BYTES;
+const IDLE_MS = 15_000;
+/** HQ applies a batch, seals a big round or waits for a lock before it answers. */
+const WORK_IDLE_MS = 120_000;
+/** Without a word from HQ about when to return after 429 or 503. */
+const LATER_MS_DEFAULT = 5_000;
+
+export class HqClient {
+  readonly url: string;
+  readonly hqId: string | undefined;
+  /** For TLS, shared with the WebSocket: undefined = the system's authorities. */
+  readonly ca: string | undefined;
+  readonly #agent: http.Agent;
+  readonly #headers: Readonly<Record<string, string>>;
+
+  constructor({ url, credential, caFile, hqId, software }: HqClientOptions) {
+    this.url = url.replace(/^ws/, 'http').replace(/\/+$/, '');
+    this.hqId = hqId;
+    this.ca = caFile === undefined ? undefined : readCa(caFile);
+    // Four sockets: one pull, one push, one small request, one spare.
+    // Node gives an address 250 ms before it tries the next one; on a slow line that gives up on the right one.
+    const options = {
+      keepAlive: true,
+      maxSockets: 4,
+      scheduling: 'lifo',
+      autoSelectFamilyAttemptTimeout: CONNECT_MS,
+    } as const;
+    this.#agent = this.url.startsWith('https:')
+      ? new https.Agent({ ...options, ...(this.ca === undefined ? {} : { ca: this.ca }) })
+      : new http.Agent(options);
+    this.#headers = {
+      'user-agent': software,
+      ...(credential === undefined ? {} : { authorization: `Bearer ${credential.reveal()}` }),
+    };
+  }
+
+  /** Headers of the WebSocket upgrade: the credential goes nowhere but here. */
+  get headers(): Readonly<Record<string, string>> {
+    return this.#headers;
+  }
+
+  async hello(hello: Hello, signal?: AbortSignal): Promise<Welcome | Refuse> {
+    const answer = await this.#post(ROUTES.hello, hello, signal);
+    if (answer.status !== 200) throw refusal(answer);
+    return parsed(z.discriminatedUnion('type', [welcomeSchema, refuseSchema]), answer);
+  }
+
+  async pull(query: PullQuery, signal?: AbortSignal): Promise<PullAnswer> {
+    const search = new URLSearchParams();
+    for (const [name, value] of Object.entries(query)) search.set(name, String(value));
+    const answer = await this.#send(
+      'GET',
+      `${ROUTES.pull}?${search.toString()}`,
+      undefined,
+      { limitBytes: PULL_LIMIT_BYTES, idleMs: WORK_IDLE_MS },
+      signal,
+    );
+    if (answer.status === 200) return { result: 'page', text: answer.text };
+    if (answer.status === 410) return { result: 'resync' };
+    if (answer.status === 425) return { result: 'behind' };
+    throw refusal(answer);
+  }
+
+  async push(push: Push, signal?: AbortSignal): Promise<PushResult> {
+    const answer = await this.#post(ROUTES.push, push, signal, WORK_IDLE_MS);
+    if (answer.status === 200) return { result: 'ok', answer: parsed(pushAnswerSchema, answer) };
+    if (answer.status === 409) return { result: 'conflict', conflict: parsed(pushConflictSchema, answer) };
+    const error = refusal(answer);
+    if (answer.status !== 429 && answer.status !== 503) throw error;
+    return { result: 'later', afterMs: retryMsOf(error) ?? LATER_MS_DEFAULT, error };
+  }
+
+  async enrol(enrol: Enrol, signal?: AbortSignal): Promise<EnrolAnswer> {
+    const body = JSON.stringify(enrol);
+    // A replacement gets its open work in the answer: registers, sessions, transfers.
+    const answer = await this.#send(
+      'POST',
+      ROUTES.enrol,
+      body,
+      { limitBytes: PULL_LIMIT_BYTES, idleMs: WORK_IDLE_MS },
+      signal,
+    );
+    if (answer.status !== 200) throw refusal(answer);
+    return parsed(enrolAnswerSchema, answer);
+  }
+
+  async whoami(signal?: AbortSignal): Promise<WhoAmI> {
+    const answer = await this.#send(
+      'GET',
+      ROUTES.whoami,
+      undefined,
+      { limitBytes: ANSWER_LIMIT_BYTES, idleMs: IDLE_MS },
+      signal,
+    );
+    if (answer.status !== 200) throw refusal(answer);
+    return parsed(whoamiSchema, answer);
+  }
+
+  /** Ends idle and busy sockets; requests in hand fail. */
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  #post(route: string, body: object, signal?: AbortSignal, idleMs = IDLE_MS): Promise<Answer> {
+    return this.#send(
+      'POST',
+      route,
+      JSON.stringify(body),
+      { limitBytes: ANSWER_LIMIT_BYTES, idleMs },
+      signal,
+    );
+  }
+
+  async #send(
+    method: 'GET' | 'POST',
+    path: string,
+    body: string | undefined,
+    bounds: { limitBytes: number; idleMs: number },
+    signal: AbortSignal | undefined,
+  ): Promise<Answer> {
+    const answer = await exchange(this.#agent, {
+      method,
+      url: new URL(`${this.url}${path}`),
+      headers: this.#headers,
+      ...bounds,
+      ...(body === undefined ? {} : { body }),
+      ...(signal === undefined ? {} : { signal }),
+    });
+    checkIdentity(answer.headers[HQ_HEADER], this.hqId, answer.status, answer.headers.server);
+    return answer;
+  }
+}
+
+function readCa(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new PossyncError('PS-TLS-FILES', `cannot read the CA file ${path}`, { cause: error });
+  }
+}
+
+/** Throws unless the answer came from the HQ that this store belongs to. */
+export function checkIdentity(
+  header: string | string[] | undefined,
+  expected: string | undefined,
+  status: number,
+  server: string | string[] | undefined,
+): void {
+  if (typeof header !== 'string')
+    throw new PossyncError('PS-HTTP-NOTHQ', 'something other than possync HQ answers at this address', {
+      why: `HTTP ${status} without its identity header${server === undefined ? '' : `, from ${String(server).slice(0, 100)}`}`,
+      details: { status },
+    });
+  if (expected !== undefined && header !== expected)
+    throw new PossyncError('PS-HTTP-OTHERHQ', 'this is another HQ than the one this store is enrolled with', {
+      details: { expected, found: header.slice(0, 100) },
+    });
+}
+
+/** The error that an answer of HQ names; a code this version does not know becomes PS-HQ-ERROR. */
+export function refusal({ status, text }: { readonly status: number; readonly text: string }): PossyncError {
+  const body = errorBodySchema.safeParse(jsonOf(text));
+  if (!body.success) return new PossyncError('PS-HQ-ERROR', `HQ answered ${status}`, { details: { status } });
+  const { error, retry_ms } = body.data;
+  return new PossyncError(isErrorCode(error.code) ? error.code : 'PS-HQ-ERROR', error.message, {
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+    details: { status, ...(retry_ms === undefined ? {} : { retryMs: retry_ms }) },
+  });
+}
+
+/** How long HQ asked to stay away. */
+export function retryMsOf(error: PossyncError): number | undefined {
+  const { retryMs } = error.details;
+  return typeof retryMs === 'number' ? retryMs : undefined;
+}
+
+function parsed<T>(schema: z.ZodType<T>, answer: Answer): T {
+  const result = schema.safeParse(jsonOf(answer.text));
+  if (result.success) return result.data;
+  throw new PossyncError('PS-PROTOCOL', 'the answer of HQ breaks the protocol', {
+    why: z.prettifyError(result.error).slice(0, 500),
+  });
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined; // the schema refuses it with a better message
+  }
+}
