@@ -12,6 +12,9 @@ export const ROUTES = {
   whoami: '/api/v1/whoami',
   /** No token: time, version and the headers HQ received. */
   diagPing: '/api/v1/diag/ping',
+  /** Token: takes a body and says how long it was; gives a body of ?bytes=, in ?chunks= pieces 200 ms apart. */
+  diagSink: '/api/v1/diag/sink',
+  diagSource: '/api/v1/diag/source',
   live: '/livez',
   ready: '/readyz',
   ping: '/ping',
@@ -37,6 +40,13 @@ export const FRAME_LIMIT_BYTES = 64 * 1024;
 
 /** Below this a body is sent as it is: compressing costs more than it saves. */
 export const COMPRESS_FROM_BYTES = 1_024;
+
+/** Subprotocol on the socket path that needs no token and echoes each frame: what `diagnose` tests a path with. */
+export const DIAG_SUBPROTOCOL = 'possync.diag.1';
+/** What sink and source take and give at most. */
+export const DIAG_LIMIT_BYTES = 1024 * 1024;
+/** HQ ends an echo socket after this, however busy it is. */
+export const DIAG_SOCKET_MS = 120_000;
 
 /** Heartbeat in both directions; two missed ones mean the link is down. */
 export const HEARTBEAT_MS = 5_000;
