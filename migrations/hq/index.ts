@@ -1,6 +1,7 @@
 /** HQ's migrations in order: a static list, so that names are the same under tsx, dist and any bundle. */
 import type { Migration } from '../../src/db/migrations.ts';
 import * as m0001 from './0001_reference_schema.ts';
+import * as m0002 from './0002_feed.ts';
 import * as m0005 from './0005_links.ts';
 
-export const hqMigrations: readonly Migration[] = [m0001, m0005];
+export const hqMigrations: readonly Migration[] = [m0001, m0002, m0005];

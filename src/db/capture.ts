@@ -5,9 +5,13 @@
  * Runs under migrate()'s lock; repeatable, and brings back triggers that somebody has dropped or disabled.
  */
 import { ENTITIES, type Entity } from '../protocol/entities.ts';
+import { installDownCapture } from './capture-down.ts';
 import { installUpCapture } from './capture-up.ts';
+import { readColumnTypes } from './column-types.ts';
+import { installGuards } from './guards.ts';
 import type { Role } from './migrations.ts';
 import { installGrants, installRoles } from './roles.ts';
+import { sealFunction } from './seal-function.ts';
 import type { Queryable } from './transaction.ts';
 
 export async function installTriggers(
@@ -15,7 +19,13 @@ export async function installTriggers(
   role: Role,
   entities: readonly Entity[] = ENTITIES,
 ): Promise<void> {
+  const types = await readColumnTypes(db, entities);
   await installRoles(db);
+  if (role === 'hq') {
+    await installDownCapture(db, entities);
+    await db.query(sealFunction(entities, types));
+  }
   await installUpCapture(db, role, entities);
+  await installGuards(db, role, entities);
   await installGrants(db, role, entities);
 }

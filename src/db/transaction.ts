@@ -56,3 +56,20 @@ export async function queryMaybe<R extends pg.QueryResultRow>(
   const { rows } = await db.query<R>(text, values);
   return rows[0];
 }
+
+/** Runs `work` on one connection of the pool, without a transaction; a connection that failed is not reused. */
+export async function withConnection<T>(
+  pool: pg.Pool,
+  work: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
+  const client = await pool.connect();
+  let broken: Error | undefined;
+  try {
+    return await work(client);
+  } catch (error) {
+    broken = error instanceof Error ? error : new Error(String(error));
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * SQL: one page of the feed for one store.
+ *
+ *   cursor ──────────────▶ from ──── this page ────▶ to ─────────────▶ head
+ *   (last applied round)        rows with pos > from
+ *
+ * A round may close only on a page that reaches the head *in its own snapshot*: fewer rows than asked for, then
+ * `to = head`. Until then a record read earlier may have moved to a higher position, and comes again. There is no
+ * upper bound fixed at the start: records move out of it, and the store would apply half a change of HQ.
+ *
+ * One statement is one snapshot, and reads no live row: documents are those that the round sealed.
+ */
+import type pg from 'pg';
+import { queryMaybe, withConnection } from '../../db/transaction.ts';
+import { sealInTurn } from './seal.ts';
+
+/** A position with the nonce of the round that ended there: tells a restored HQ from the one that gave the position. */
+export interface RoundMark {
+  readonly pos: number;
+  readonly nonce: string;
+}
+
+export interface PageRequest {
+  readonly storeId: number;
+  readonly from: number;
+  readonly limit: number;
+  /** The round that the store has applied; absent before its first. */
+  readonly cursor?: RoundMark;
+  /** The newest head among the pages of the round being downloaded. */
+  readonly seen?: RoundMark;
+  /** Seal first: the head then covers all that was committed before this call. */
+  readonly fresh?: boolean;
+}
+
+export interface FeedPage {
+  readonly result: 'page';
+  readonly from: number;
+  readonly to: number;
+  readonly head: number;
+  readonly closing: boolean;
+  readonly nonce: string;
+  readonly count: number;
+  /** A JSON array of [type, pk, pos, doc | null]: never parsed here, numbers would lose digits. */
+  readonly rows: string;
+}
+
+export type PageResult =
+  | FeedPage
+  /** HQ does not know that round: it was restored, or the round was pruned. */
+  | { readonly result: 'resync' }
+  /** A standby that has not replayed what the store has seen: ask another server, or later. */
+  | { readonly result: 'behind' };
+
+interface DbPage {
+  readonly head: number;
+  readonly nonce: string;
+  readonly standby: boolean;
+  readonly known: boolean;
+  readonly count: number;
+  readonly last: number | null;
+  readonly rows: string;
+}
+
+/** "store_id = any('{0,42}')" would sort the whole feed; two ordered scans merge and stop at the limit. */
+const scan = (scope: string): string => `
+          (select f.entity, f.pk, f.pos, f.doc from possync.feed f
+            where f.store_id = ${scope} and f.pos > $2::bigint
+              and ($2::bigint > 0 or f.doc is not null) -- an empty store has nothing to remove
+            order by f.pos limit $3::integer)`;
+
+const PAGE = `
+select h.pos as head, r.nonce, pg_is_in_recovery() as standby,
+       ($4::bigint is null or exists (select from possync.rounds c where c.head = $4::bigint and c.nonce = $5::uuid))
+       and ($6::bigint is null or exists (select from possync.rounds s where s.head = $6::bigint and s.nonce = $7::uuid))
+         as known,
+       p.count, p.last, p.rows
+  from possync.head h
+  join possync.rounds r on r.head = h.pos
+ cross join lateral (
+   select count(*)::integer as count, max(m.pos) as last,
+          coalesce(json_agg(json_build_array(m.entity, m.pk, m.pos, m.doc) order by m.pos), '[]')::text as rows
+     from (${scan('0')}
+           union all${scan('$1::integer')}
+           order by pos limit $3::integer) m) p`;
+
+/** One page. Cheap when nothing changed: two index probes. */
+export async function readPage(pool: pg.Pool, request: PageRequest): Promise<PageResult> {
+  const { storeId, from, limit, cursor, seen, fresh = false } = request;
+  if (fresh) {
+    const sealed = await withConnection(pool, async (client) => {
+      const { rows } = await client.query<{ standby: boolean }>('select pg_is_in_recovery() as standby');
+      if (rows[0]?.standby !== false) return false;
+      await sealInTurn(client);
+      return true;
+    });
+    if (!sealed) return { result: 'behind' };
+  }
+  const page = await queryMaybe<DbPage>(pool, PAGE, [
+    storeId,
+    from,
+    limit,
+    cursor?.pos ?? null,
+    cursor?.nonce ?? null,
+    seen?.pos ?? null,
+    seen?.nonce ?? null,
+  ]);
+  if (page === undefined) throw new Error('possync.head names a round that possync.rounds does not have');
+  const furthest = Math.max(from, cursor?.pos ?? 0, seen?.pos ?? 0);
+  if (page.standby && page.head < furthest) return { result: 'behind' };
+  if (!page.known || page.head < furthest) return { result: 'resync' };
+  const closing = page.count < limit;
+  return {
+    result: 'page',
+    from,
+    to: closing ? page.head : (page.last ?? page.head),
+    head: page.head,
+    closing,
+    nonce: page.nonce,
+    count: page.count,
+    rows: page.rows,
+  };
+}
+
+/** The body of a 200 answer (protocol/messages.ts pageSchema); a string, because the rows are text already. */
+export function pageBody({ from, to, head, closing, nonce, rows }: FeedPage): string {
+  return `{"from":${from},"to":${to},"head":${head},"closing":${closing},"nonce":${JSON.stringify(nonce)},"rows":${rows}}`;
+}
