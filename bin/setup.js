@@ -15,16 +15,15 @@ import {
   renameSync,
   rmSync,
   statSync,
+  writeFileSync,
 } from 'node:fs';
-import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
 const MODULES = join(ROOT, 'node_modules');
 const DIST = join(ROOT, 'dist');
-/** Say what was installed and built, by content: a checkout changes file times without changing files. */
-const INSTALLED = join(MODULES, '.possync-installed');
+/** What dist was built from. */
 const BUILT = join(DIST, '.possync-built');
 
 requireNode();
@@ -41,9 +40,7 @@ function requireNode() {
 }
 
 function install() {
-  const lock = readFileSync(join(ROOT, 'package-lock.json'));
-  const wanted = createHash('sha256').update(lock).digest('hex');
-  if (isInstalled(wanted)) return;
+  if (isInstalled()) return;
   if (isLink(MODULES)) {
     say('node_modules is a link and does not fit package-lock.json; it is left as it is');
     return;
@@ -54,15 +51,17 @@ function install() {
   const npm = process.env.npm_execpath;
   const isNpm = npm !== undefined && /npm-cli\.[cm]?js$/.test(npm);
   run(...(isNpm ? [process.execPath, [npm, ...args]] : ['npm', args]));
-  writeFileSync(INSTALLED, wanted);
 }
 
-function isInstalled(wanted) {
-  if (existsSync(INSTALLED)) return readFileSync(INSTALLED, 'utf8') === wanted;
-  // Installed by hand: npm writes this file last, so it is newer than the lock file that it came from.
+/** By content, from the list that npm keeps of what it installed: a checkout changes file times without changing files. */
+function isInstalled() {
   const written = join(MODULES, '.package-lock.json');
-  return (
-    existsSync(written) && statSync(written).mtimeMs >= statSync(join(ROOT, 'package-lock.json')).mtimeMs
+  if (!existsSync(written)) return false;
+  const wanted = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')).packages ?? {};
+  const found = JSON.parse(readFileSync(written, 'utf8')).packages ?? {};
+  // Optional packages may be those of another platform; '' is the project itself.
+  return Object.entries(wanted).every(
+    ([path, { version, optional }]) => path === '' || optional === true || found[path]?.version === version,
   );
 }
 
@@ -94,6 +93,9 @@ function build() {
     writeFileSync(join(fresh, '.possync-built'), wanted);
     if (existsSync(DIST)) renameSync(DIST, old);
     renameSync(fresh, DIST);
+  } catch (error) {
+    // Somebody else has built the same sources in the same moment.
+    if (!['ENOTEMPTY', 'EEXIST', 'ENOENT'].includes(error.code)) throw error;
   } finally {
     rmSync(fresh, { recursive: true, force: true });
     rmSync(old, { recursive: true, force: true });
