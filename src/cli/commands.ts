@@ -26,6 +26,68 @@ export interface CommandSpec {
 
 export const COMMANDS: readonly CommandSpec[] = [
   {
+    path: 'hq init',
+    summary: 'create or upgrade the schema of HQ; may be repeated',
+    side: 'none',
+    examples: ['DATABASE_URL=postgres://…/pos_hq possync hq init'],
+    load: () => import('./commands/hq-init.ts'),
+  },
+  {
+    path: 'stores add',
+    args: [['<CODE>', 'short, unique, never changed: NYC-001']],
+    summary: 'create a store; it waits for its enrolment',
+    side: 'hq',
+    examples: ['possync stores add NYC-001 --name "Elm Street" --time-zone America/New_York'],
+    options: [
+      ['--name <name>', 'what people call it (required)'],
+      ['--time-zone <zone>', 'IANA name; decides what "today" is there (required)'],
+      ['--address <text>', 'where it is'],
+      ['--phone <text>', 'its telephone'],
+    ],
+    load: () => import('./commands/stores-add.ts'),
+  },
+  {
+    path: 'stores activate',
+    args: [['<CODE>', 'store code']],
+    summary: 'let a deactivated store sync again; its queue flows on',
+    side: 'hq',
+    examples: ['possync stores activate NYC-001'],
+    load: () => import('./commands/stores-activate.ts'),
+  },
+  {
+    path: 'stores deactivate',
+    args: [['<CODE>', 'store code']],
+    summary: 'cut a store off; it keeps selling and its queue waits',
+    side: 'hq',
+    examples: ['possync stores deactivate NYC-001'],
+    load: () => import('./commands/stores-deactivate.ts'),
+  },
+  {
+    path: 'token issue',
+    args: [['<CODE>', 'store code']],
+    summary: 'make a one-time enrolment token for a store',
+    side: 'hq',
+    examples: [
+      'possync token issue NYC-001 --hq-url https://hq.example.com:3001 > nyc-001.token',
+      'possync token issue NYC-001 --hq-url https://hq.example.com:3001 --out nyc-001.token',
+    ],
+    options: [
+      ['--hq-url <url>', 'address under which the store reaches HQ: http, https, ws or wss (required)'],
+      ['--out <file>', 'write it there (mode 0600) and nowhere else'],
+      ['--expires-in <duration>', 'how long it may be used (default 72h)'],
+    ],
+    load: () => import('./commands/token-issue.ts'),
+  },
+  {
+    path: 'store init',
+    summary: 'create or upgrade the schema of a store; with a token, enrol at HQ',
+    side: 'none',
+    examples: ['possync store init --token-file nyc-001.token', 'possync store init   # upgrade only'],
+    options: [['--replace', 'this empty server takes over from a lost one']],
+    settings: ['tokenFile', 'hqUrl', 'stateDir', 'tlsCaFile', 'allowPlaintext'],
+    load: () => import('./commands/store-init.ts'),
+  },
+  {
     path: 'explain',
     args: [['<CODE>', 'e.g. PS-DB-DOWN']],
     summary: 'what a code means and what to do; works without a network',

@@ -14,7 +14,7 @@ export interface Answer {
   readonly schema: `possync.${string}/${number}`;
   readonly exit: ExitCode;
   readonly body: Readonly<Record<string, unknown>>;
-  text(paint: Paint): string;
+  readonly text: (paint: Paint) => string;
 }
 
 export interface CommandModule {

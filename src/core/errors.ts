@@ -61,6 +61,8 @@ export const ERRORS = {
     retry: 'never',
     hint: 'free space or correct the permissions, then run the command again',
   },
+  /** A file with a secret may be read by others. */
+  'PS-FILE-MODE': { exit: 77, retry: 'minutes', hint: 'set its mode to 0600' },
   /** The port to listen on is taken or not allowed. */
   'PS-LISTEN': { exit: 78, retry: 'never', hint: 'stop the other program or set SYNC_LISTEN_PORT' },
   /** Plain HTTP beyond loopback was asked for without the flag that allows it. */

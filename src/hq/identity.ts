@@ -2,6 +2,9 @@
 import { queryOne, type Queryable } from '../db/transaction.ts';
 
 export async function readHqId(db: Queryable): Promise<string> {
-  const { id } = await queryOne<{ id: string }>(db, `select id::text from possync.identity where role = 'hq'`);
+  const { id } = await queryOne<{ id: string }>(
+    db,
+    `select id::text from possync.identity where role = 'hq'`,
+  );
   return id;
 }

@@ -67,11 +67,11 @@ export interface Paint {
   /** Columns of a terminal; 80 where it does not say (serial consoles report 0). */
   readonly width: number;
   readonly glyphs: Glyphs;
-  good(text: string): string;
-  bad(text: string): string;
-  caution(text: string): string;
-  dim(text: string): string;
-  bold(text: string): string;
+  readonly good: (text: string) => string;
+  readonly bad: (text: string) => string;
+  readonly caution: (text: string) => string;
+  readonly dim: (text: string) => string;
+  readonly bold: (text: string) => string;
 }
 
 export interface Term {

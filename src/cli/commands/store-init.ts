@@ -1,0 +1,79 @@
+/** `possync store init`: schema, triggers and guards of a store; with a token, its enrolment. */
+import { readFile } from 'node:fs/promises';
+import { EXIT, PossyncError } from '../../core/errors.ts';
+import { initStore, type InitResult } from '../../store/init.ts';
+import type { Args } from '../args.ts';
+import type { Answer, Context } from '../context.ts';
+import type { Paint } from '../render/term.ts';
+import { startProgress } from '../render/spinner.ts';
+
+export async function run(context: Context, args: Args): Promise<Answer> {
+  const { config } = context;
+  const tokenText = await readTokenText(context, config.tokenFile);
+  if (args.flag('replace') && tokenText === undefined)
+    throw new PossyncError('PS-USAGE', '--replace needs a token', { hint: 'add --token-file FILE' });
+  const progress = await startProgress(context.term, context.stderr, context.clock, 'setting up the store');
+  let result: InitResult;
+  try {
+    result = await initStore({
+      databaseUrl: config.databaseUrl,
+      stateDir: config.stateDir,
+      tokenText,
+      replace: args.flag('replace'),
+      hqUrl: config.hqUrl,
+      caFile: config.tlsCaFile,
+      allowPlaintext: config.allowPlaintext,
+      signal: context.signal,
+      progress: (step) => {
+        progress.update(step);
+      },
+    });
+  } finally {
+    progress.stop();
+  }
+  return {
+    schema: 'possync.init/1',
+    exit: EXIT.ok,
+    body: {
+      role: 'store',
+      migrations: result.migrations,
+      enrolment: result.enrolment,
+      store: result.store ?? null,
+      kid: result.kid ?? null,
+      hq_url: result.hqUrl ?? null,
+      continued: result.continued,
+    },
+    text: (paint) => describe(paint, result),
+  };
+}
+
+/** The text of a token file, `-` = standard input; undefined where none was named. */
+export async function readTokenText(context: Context, file: string | undefined): Promise<string | undefined> {
+  if (file === undefined) return undefined;
+  if (file === '-') return await context.readStdin();
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    throw new PossyncError('PS-FILE-READ', `cannot read the token file ${file}`, {
+      why: error instanceof Error ? error.message : String(error),
+      cause: error,
+    });
+  }
+}
+
+function describe(
+  { glyphs, good }: Paint,
+  { migrations, enrolment, store, hqUrl, kid, continued }: InitResult,
+): string {
+  const schema =
+    migrations.length === 0
+      ? `${good(glyphs.pass)} Database up to date; triggers and guards are in place.\n`
+      : `${good(glyphs.pass)} Database set up: ${migrations.join(', ')}.\n`;
+  if (store === undefined)
+    return `${schema}  Not enrolled yet. With a token from HQ: possync store init --token-file FILE\n`;
+  const who = `store ${store.code} "${store.name}" (id ${store.id}), credential ${kid ?? '?'}`;
+  if (enrolment === 'unchanged')
+    return `${schema}${good(glyphs.pass)} Enrolled already: ${who}. Nothing changed.\n`;
+  const rows = continued === 0 ? '' : ` ${continued} rows to continue from were taken over.`;
+  return `${schema}${good(glyphs.pass)} Enrolled at ${hqUrl ?? '?'} as ${who}.${rows}\n  Next: possync store daemon\n`;
+}

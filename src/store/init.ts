@@ -1,0 +1,195 @@
+/**
+ * `store init`: this database becomes (or stays) the database of one store, and with a token the store is enrolled.
+ *
+ *   1 schema, triggers, guards           repeatable
+ *   2 secret made and saved              credential.next; before HQ hears of it
+ *   3 HQ: token, kid, hash ───▶          HQ spends the token; the same request gets the same answer again
+ *   4 database: whose it is              state.store_id, for ever; with --replace the rows to continue from
+ *   5 credential saved, .next removed    the daemon takes it up by itself
+ *
+ * Killed anywhere, or with the reply lost, the same command run again ends with one credential that HQ knows.
+ */
+import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { isAbsolute, resolve } from 'node:path';
+import type pg from 'pg';
+import { normalizeHqUrl } from '../config/codecs.ts';
+import { PossyncError } from '../core/errors.ts';
+import { isLoopback } from '../core/loopback.ts';
+import { hashSecret, parseCredential, parseEnrolmentToken, type EnrolmentToken } from '../core/secret.ts';
+import { SOFTWARE } from '../core/version.ts';
+import { installTriggers } from '../db/capture.ts';
+import { migrate } from '../db/migrations.ts';
+import { createPool } from '../db/pool.ts';
+import { queryMaybe } from '../db/transaction.ts';
+import { ENTITIES, type Entity } from '../protocol/entities.ts';
+import type { EnrolAnswer, Instance } from '../protocol/messages.ts';
+import {
+  finishPending,
+  preparePending,
+  readCredential,
+  saveCredential,
+  type StoreCredential,
+} from './credential.ts';
+import { HqClient } from './link/hq-client.ts';
+import { bindStore, readBinding, refuseReplacement } from './binding.ts';
+
+export interface InitOptions {
+  readonly databaseUrl: string | undefined;
+  readonly stateDir: string;
+  /** The `pse_…` text; without it only the schema is brought up to date. */
+  readonly tokenText?: string | undefined;
+  readonly replace?: boolean;
+  /** In place of the address in the token. */
+  readonly hqUrl?: string | undefined;
+  readonly caFile?: string | undefined;
+  readonly allowPlaintext?: boolean;
+  readonly entities?: readonly Entity[];
+  readonly signal?: AbortSignal;
+  readonly progress?: (step: string) => void;
+}
+
+export interface InitResult {
+  readonly migrations: readonly string[];
+  /** `none`: no token was given and the store is not enrolled. */
+  readonly enrolment: 'none' | 'unchanged' | 'enrolled';
+  readonly store: { readonly id: number; readonly code: string; readonly name: string } | undefined;
+  readonly kid: string | undefined;
+  readonly hqUrl: string | undefined;
+  /** With `replace`: rows that numbering and open work continue from. */
+  readonly continued: number;
+}
+
+export async function initStore(options: InitOptions): Promise<InitResult> {
+  const { databaseUrl, stateDir, entities = ENTITIES, progress } = options;
+  const token = options.tokenText === undefined ? undefined : parseEnrolmentToken(options.tokenText);
+  const hqUrl = token === undefined ? undefined : hqAddress(token, options);
+  progress?.('setting up the database');
+  const migrations = await migrate('store', databaseUrl, (db) => installTriggers(db, 'store', entities));
+  const pool = createPool({ url: databaseUrl, applicationName: 'possync store init', max: 2 });
+  try {
+    const saved = await readCredential(stateDir);
+    await refuseOtherStore(pool, token?.storeCode ?? saved?.code);
+    if (token === undefined || hqUrl === undefined) {
+      return { migrations, continued: 0, ...describe(saved, saved === undefined ? 'none' : 'unchanged') };
+    }
+    if (saved?.enrolledWith === token.kid && saved.code === token.storeCode) {
+      // A database made new beside a kept state directory learns again whose it is.
+      await bindStore(pool, { id: saved.storeId, code: saved.code }, undefined);
+      await finishPending(stateDir);
+      return { migrations, continued: 0, ...describe(saved, 'unchanged') };
+    }
+    if (options.replace === true) await refuseReplacement(pool);
+    progress?.(`enrolling at ${hqUrl}`);
+    const { credential, answer } = await enrolAt(pool, hqUrl, token, options);
+    const continued = await bindStore(
+      pool,
+      answer.store,
+      options.replace === true ? { epoch: answer.epoch, rows: answer.continuation ?? [] } : undefined,
+    );
+    await saveCredential(stateDir, credential);
+    await finishPending(stateDir);
+    return { migrations, continued, ...describe(credential, 'enrolled') };
+  } finally {
+    await pool.end();
+  }
+}
+
+function describe(
+  credential: StoreCredential | undefined,
+  enrolment: InitResult['enrolment'],
+): Pick<InitResult, 'enrolment' | 'store' | 'kid' | 'hqUrl'> {
+  return {
+    enrolment,
+    store:
+      credential === undefined
+        ? undefined
+        : { id: credential.storeId, code: credential.code, name: credential.name },
+    kid: credential?.kid,
+    hqUrl: credential?.hqUrl,
+  };
+}
+
+/** Where to enrol; a credential must not cross a network in the clear unless somebody says that this one may. */
+function hqAddress(token: EnrolmentToken, { hqUrl, allowPlaintext }: InitOptions): string {
+  const address = normalizeHqUrl(hqUrl ?? token.hqUrl);
+  if (address === undefined)
+    throw new PossyncError('PS-TOKEN-GARBLED', 'the token names no address of HQ that can be used');
+  const { protocol, hostname } = new URL(address);
+  if (protocol === 'http:' && !isLoopback(hostname) && allowPlaintext !== true)
+    throw new PossyncError('PS-CFG-PLAINTEXT', `HQ's address ${address} is not encrypted`, {
+      why: 'the credential and every sale would cross the network in the clear',
+    });
+  return address;
+}
+
+async function refuseOtherStore(pool: pg.Pool, code: string | undefined): Promise<void> {
+  const bound = await readBinding(pool);
+  if (bound === undefined || code === undefined || bound.code === code) return;
+  throw new PossyncError('PS-TOKEN-STORE', `this database belongs to store ${bound.code}, not to ${code}`, {
+    hint: `use a token of store ${bound.code}, or another database for store ${code}`,
+  });
+}
+
+async function enrolAt(
+  pool: pg.Pool,
+  hqUrl: string,
+  token: EnrolmentToken,
+  { stateDir, tokenText = '', caFile, allowPlaintext, replace, signal }: InitOptions,
+): Promise<{ credential: StoreCredential; answer: EnrolAnswer }> {
+  const pending = await preparePending(stateDir, token.kid);
+  // The daemon may run in another directory.
+  const ca = caFile === undefined ? undefined : isAbsolute(caFile) ? caFile : resolve(caFile);
+  const client = new HqClient({
+    url: hqUrl,
+    software: SOFTWARE,
+    ...(ca === undefined ? {} : { caFile: ca }),
+  });
+  try {
+    const answer = await client.enrol(
+      {
+        token: tokenText.trim(),
+        kid: pending.kid,
+        hash: hashSecret(parseCredential(pending.token.reveal()).secret).toString('hex'),
+        instance: await readInstance(pool),
+        software: SOFTWARE,
+        replace: replace === true,
+      },
+      signal,
+    );
+    const { id, code, name } = answer.store;
+    return {
+      answer,
+      credential: {
+        token: pending.token,
+        kid: pending.kid,
+        hqUrl,
+        hqId: answer.hq.id,
+        storeId: id,
+        code,
+        name,
+        enrolledWith: token.kid,
+        ...(ca === undefined ? {} : { caFile: ca }),
+        ...(allowPlaintext === true ? { allowPlaintext } : {}),
+      },
+    };
+  } finally {
+    client.close();
+  }
+}
+
+async function readInstance(pool: pg.Pool): Promise<Instance> {
+  const system = await queryMaybe<{ id: string }>(
+    pool,
+    `select system_identifier::text as id from pg_catalog.pg_control_system()`,
+  );
+  return { boot: await bootId(), daemon: randomUUID(), pgSysid: system?.id ?? 'unknown' };
+}
+
+async function bootId(): Promise<string> {
+  try {
+    return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+  } catch {
+    return 'unknown'; // not Linux: the daemon's own id still tells two processes apart
+  }
+}
