@@ -2,7 +2,8 @@
 import type { Migration } from '../../src/db/migrations.ts';
 import * as m0001 from './0001_reference_schema.ts';
 import * as m0002 from './0002_feed.ts';
+import * as m0003 from './0003_inbox.ts';
 import * as m0004 from './0004_stores.ts';
 import * as m0005 from './0005_links.ts';
 
-export const hqMigrations: readonly Migration[] = [m0001, m0002, m0004, m0005];
+export const hqMigrations: readonly Migration[] = [m0001, m0002, m0003, m0004, m0005];

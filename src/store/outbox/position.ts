@@ -1,0 +1,164 @@
+/** SQL: how far HQ has acknowledged, moved forward and back only where both histories agree. */
+import { createHash } from 'node:crypto';
+import type pg from 'pg';
+import type { ErrorCode } from '../../core/errors.ts';
+import { queryMaybe, queryOne, type Queryable } from '../../db/transaction.ts';
+
+/** A point in the history of a store: the chain in hex, '' before the first entry. */
+export interface Position {
+  readonly epoch: number;
+  readonly seq: number;
+  readonly chain: string;
+}
+
+export type Settled =
+  | { readonly result: 'agreed' }
+  | { readonly result: 'halted'; readonly code: ErrorCode; readonly why: string };
+
+/** chain(n) = sha256(chain(n-1) || n as 8 bytes, big-endian || body as UTF-8), as in the database. */
+export function nextChain(prev: string, seq: number, body: string): string {
+  const number = Buffer.alloc(8);
+  number.writeBigInt64BE(BigInt(seq));
+  return createHash('sha256').update(Buffer.from(prev, 'hex')).update(number).update(body).digest('hex');
+}
+
+export async function sealedPosition(db: Queryable): Promise<Position> {
+  return queryOne<Position & pg.QueryResultRow>(
+    db,
+    `select epoch, seq, encode(chain, 'hex') as chain from possync.state`,
+  );
+}
+
+export async function ackedPosition(db: Queryable): Promise<Position> {
+  return queryOne<Position & pg.QueryResultRow>(
+    db,
+    `select epoch, seq, encode(chain, 'hex') as chain from possync.sending`,
+  );
+}
+
+/** Where HQ stood in the epochs that were closed here. */
+export async function closedEpochs(db: Queryable): Promise<Position[]> {
+  const { rows } = await db.query<Position>(
+    `select epoch, seq, encode(chain, 'hex') as chain from possync.epochs order by epoch`,
+  );
+  return rows;
+}
+
+/**
+ * Compares HQ's position with our history and, if they agree, continues from there:
+ *
+ *   ours:  1 ── 2 ── 3 ── 4 ── 5          HQ at 3, chain equal   ▶ 3 is acknowledged, 4 is sent next
+ *                    │                    (it was at 5 before?     4 and 5 are sent again: HQ was restored)
+ *   HQ:    1 ── 2 ── 3                    HQ at 7                ▶ PS-UP-ROLLBACK: we were restored
+ *                                         HQ at 3, other chain   ▶ PS-UP-DIVERGED
+ *                                         3 … no longer kept     ▶ PS-HQ-TOO-OLD
+ */
+export async function settle(tx: pg.PoolClient, hq: Position): Promise<Settled> {
+  // Waits for an acknowledgement that is just being written; sealing does not touch this row.
+  await tx.query('select 1 from possync.sending for update');
+  const sealed = await sealedPosition(tx);
+  const closed = (await closedEpochs(tx)).filter(({ epoch }) => epoch < sealed.epoch);
+  const end = hq.epoch === sealed.epoch ? sealed : closed.find(({ epoch }) => epoch === hq.epoch);
+  if (end === undefined) {
+    return halted('PS-UP-EPOCH', `HQ is in epoch ${hq.epoch}, this database in epoch ${sealed.epoch}`);
+  }
+  if (hq.seq > end.seq) {
+    return halted(
+      'PS-UP-ROLLBACK',
+      `HQ has entries of this store up to ${hq.seq}, this database only up to ${end.seq}`,
+    );
+  }
+  const agreement = await compareChain(tx, hq, end);
+  if (agreement === 'differs') {
+    return halted('PS-UP-DIVERGED', `entry ${hq.seq} at HQ is another one than entry ${hq.seq} here`);
+  }
+  if (agreement === 'unknown' || !(await keepsAllAfter(tx, hq, sealed, closed))) {
+    return halted('PS-HQ-TOO-OLD', `HQ is at ${hq.seq}, and what follows is no longer kept here`);
+  }
+  await move(tx, hq);
+  return { result: 'agreed' };
+}
+
+function halted(code: ErrorCode, why: string): Settled {
+  return { result: 'halted', code, why };
+}
+
+async function compareChain(
+  db: Queryable,
+  hq: Position,
+  end: Position,
+): Promise<'equal' | 'differs' | 'unknown'> {
+  const equal = (mine: string): 'equal' | 'differs' => (mine === hq.chain ? 'equal' : 'differs');
+  if (hq.seq === end.seq) return equal(end.chain);
+  if (hq.seq === 0) return equal('');
+  const own = await readEntry(db, hq.epoch, hq.seq);
+  if (own !== undefined) return equal(own.chain);
+  // The entry itself was pruned, but the one after it proves the same.
+  const next = await readEntry(db, hq.epoch, hq.seq + 1);
+  if (next === undefined) return 'unknown';
+  return nextChain(hq.chain, hq.seq + 1, next.body) === next.chain ? 'equal' : 'differs';
+}
+
+async function readEntry(
+  db: Queryable,
+  epoch: number,
+  seq: number,
+): Promise<{ body: string; chain: string } | undefined> {
+  return queryMaybe<{ body: string; chain: string }>(
+    db,
+    `select body, encode(chain, 'hex') as chain from possync.outbox where epoch = $1::int and seq = $2::bigint`,
+    [epoch, seq],
+  );
+}
+
+/** Everything from there to the end of our history must still be here, or HQ would miss some of it for good. */
+async function keepsAllAfter(
+  db: Queryable,
+  hq: Position,
+  sealed: Position,
+  closed: readonly Position[],
+): Promise<boolean> {
+  const acked = await ackedPosition(db);
+  // Unacknowledged entries are never pruned: only a way back has to be counted.
+  if (hq.epoch === acked.epoch && hq.seq >= acked.seq) return true;
+  const expected = [...closed, sealed]
+    .filter(({ epoch }) => epoch >= hq.epoch)
+    .reduce((sum, { epoch, seq }) => sum + seq - (epoch === hq.epoch ? hq.seq : 0), 0);
+  const { kept } = await queryOne<{ kept: number }>(
+    db,
+    `select count(*) as kept from possync.outbox where (epoch, seq) > ($1::int, $2::bigint)`,
+    [hq.epoch, hq.seq],
+  );
+  return kept === expected;
+}
+
+/** Marks what lies before the position as acknowledged and what lies after it as not. */
+async function move(tx: Queryable, to: Position): Promise<void> {
+  await tx.query(
+    `with marked as (
+       update possync.outbox set acked_at = clock_timestamp()
+        where acked_at is null and (epoch, seq) <= ($1::int, $2::bigint)
+       returning 1 as sign, high, bytes, types),
+     unmarked as (
+       update possync.outbox set acked_at = null
+        where acked_at is not null and (epoch, seq) > ($1::int, $2::bigint)
+       returning -1 as sign, high, bytes, types),
+     counted as (
+       select w.what, sum(w.n * e.sign)::bigint as n
+         from (select sign, high, bytes, types from marked
+               union all select sign, high, bytes, types from unmarked) e
+        cross join lateral (
+          select '#entries' as what, 1::bigint as n
+          union all select '#high', e.high::int
+          union all select '#bytes', e.bytes
+          union all select x.key, x.value::text::bigint from jsonb_each(e.types) x) w
+        group by w.what)
+     insert into possync.tally as t (side, what, n) select 'acked', c.what, c.n from counted c
+     on conflict (side, what) do update set n = t.n + excluded.n`,
+    [to.epoch, to.seq],
+  );
+  await tx.query(
+    `update possync.sending set epoch = $1::int, seq = $2::bigint, chain = decode($3::text, 'hex')`,
+    [to.epoch, to.seq, to.chain],
+  );
+}
