@@ -23,9 +23,7 @@ export function applyBlock(
   types: ColumnTypes,
 ): string {
   const columns = [...table.columns, ...(table.stamped ? ['updated_at'] : [])];
-  const definition = columns
-    .map((column) => `${ident(column)} ${types.get(column) ?? 'text'}`)
-    .join(', ');
+  const definition = columns.map((column) => `${ident(column)} ${types.get(column) ?? 'text'}`).join(', ');
   const child = entity.children.find((candidate) => candidate.table === table.table);
   const relay = entity.direction === 'relay';
   const ownKey = table.key.map((column) => `s.${ident(column)} = r.${ident(column)}`);

@@ -14,11 +14,7 @@ export interface CaptureBody {
   readonly delete: string;
 }
 
-export function captureBody(
-  entity: StoreEntity,
-  table: TableSpec,
-  up: readonly StoreEntity[],
-): CaptureBody {
+export function captureBody(entity: StoreEntity, table: TableSpec, up: readonly StoreEntity[]): CaptureBody {
   const isRoot = table === entity.root;
   switch (entity.up.change.kind) {
     case 'transfer':
@@ -169,7 +165,11 @@ function receiptBody(entity: StoreEntity, table: TableSpec, up: readonly StoreEn
     `exists (select from ${publicTable(transfer.table)} t where t.${ident(transfer.key)} = r.${parent} and ${condition})`;
   const mine = matching(`t.${ident(transfer.to)} = ${myStore}`);
   const notMine = (source: string): string =>
-    refuse(`select from ${source} r where not ${mine}`, 'PS002', 'only the destination writes the receipt of a transfer');
+    refuse(
+      `select from ${source} r where not ${mine}`,
+      'PS002',
+      'only the destination writes the receipt of a transfer',
+    );
   return {
     insert: `${notMine('possync_new')}
 ${refuse(

@@ -135,7 +135,11 @@ export async function voidSale(db: Queryable, saleId: string): Promise<void> {
 export async function adjust(
   db: Queryable,
   delta: number,
-  { storeId = 7, businessDate = '2026-11-20', productId = uuidv7() }: { storeId?: number; businessDate?: string; productId?: string } = {},
+  {
+    storeId = 7,
+    businessDate = '2026-11-20',
+    productId = uuidv7(),
+  }: { storeId?: number; businessDate?: string; productId?: string } = {},
 ): Promise<string> {
   const id = uuidv7();
   await db.query(

@@ -87,10 +87,9 @@ export class Outbox {
    * The next entries after the acknowledged one, in order, cut between transactions: at most 1 MB or 500, a single
    * larger one alone; never of two epochs. undefined: nothing is waiting, or sending has halted.
    */
-  async nextBatch({
-    bytes = PUSH_MAX_BYTES,
-    transactions = PUSH_MAX_TRANSACTIONS,
-  }: BatchLimit = {}): Promise<Batch | undefined> {
+  async nextBatch({ bytes = PUSH_MAX_BYTES, transactions = PUSH_MAX_TRANSACTIONS }: BatchLimit = {}): Promise<
+    Batch | undefined
+  > {
     const { rows } = await this.#pool.query<DbBatchRow>(
       `with head as (
          select o.epoch, s.epoch = o.epoch as same, s.seq, s.chain

@@ -2,7 +2,8 @@
 import type pg from 'pg';
 import { sqlstateOf } from '../../core/classify.ts';
 
-export type SealResult = { readonly result: 'sealed'; readonly transactions: number } | { readonly result: 'busy' };
+export type SealResult =
+  { readonly result: 'sealed'; readonly transactions: number } | { readonly result: 'busy' };
 
 /**
  * One simple-query message, so that no pause between statements can leave the lock held. LOCK TABLE takes no

@@ -3,7 +3,17 @@ import assert from 'node:assert/strict';
 import { queryOne } from '../../../src/db/transaction.ts';
 import { nextChain } from '../../../src/store/outbox/position.ts';
 import { Outbox } from '../../../src/store/outbox/outbox.ts';
-import { addRegister, adjust, insertSale, openSession, openStore, sell, together, voidSale, type TestSide } from '../../support/pos.ts';
+import {
+  addRegister,
+  adjust,
+  insertSale,
+  openSession,
+  openStore,
+  sell,
+  together,
+  voidSale,
+  type TestSide,
+} from '../../support/pos.ts';
 
 interface Entry {
   seq: number;
@@ -42,7 +52,15 @@ describe('sealing', () => {
     const sealed = await entries(store);
     const last = sealed.at(-1);
     assert.deepEqual(
-      { seq: last?.seq, type: last?.type, key: last?.key, records: last?.records, rows: last?.rows, types: last?.types, high: last?.high },
+      {
+        seq: last?.seq,
+        type: last?.type,
+        key: last?.key,
+        records: last?.records,
+        rows: last?.rows,
+        types: last?.types,
+        high: last?.high,
+      },
       { seq: 3, type: 'sale', key: sale, records: 1, rows: 6, types: '{"sale": 1}', high: false },
     );
     const body = JSON.parse(last?.body ?? '') as Record<string, Record<string, unknown>[]>;
@@ -65,7 +83,9 @@ describe('sealing', () => {
     const id = await together(store.db, async () => {
       const sale = await insertSale(store.db, session, { lines: 2 });
       await store.db.query(`update public.sales set total = 5 where id = $1::uuid`, [sale]);
-      await store.db.query(`delete from public.sale_line_taxes where sale_id = $1::uuid and line_no = 2`, [sale]);
+      await store.db.query(`delete from public.sale_line_taxes where sale_id = $1::uuid and line_no = 2`, [
+        sale,
+      ]);
       await store.db.query(`delete from public.sale_lines where sale_id = $1::uuid and line_no = 2`, [sale]);
       await store.db.query('savepoint s');
       await adjust(store.db, 5);
@@ -95,7 +115,9 @@ describe('sealing', () => {
       await store.db.query('delete from public.inventory_adjustments where id = $1::uuid', [id]);
     });
     await store.db.query('delete from public.sale_payments where sale_id = $1::uuid', [sale]);
-    await store.db.query(`update public.register_sessions set updated_at = now() where id = $1::uuid`, [session]);
+    await store.db.query(`update public.register_sessions set updated_at = now() where id = $1::uuid`, [
+      session,
+    ]);
     assert.equal(await outbox.seal(), 0);
     assert.equal((await entries(store)).length, before);
     const { left } = await queryOne<{ left: number }>(store.db, 'select count(*) as left from possync.raw');
@@ -123,7 +145,8 @@ describe('sealing', () => {
     assert.ok(BigInt(effect.xid) < BigInt(cause.xid) && effect.first < cause.first);
     await outbox.seal();
     const sealed = await entries(store);
-    const seqOf = (key: string): number => sealed.find((entry) => entry.body.includes(`"id":"${key}"`))?.seq ?? 0;
+    const seqOf = (key: string): number =>
+      sealed.find((entry) => entry.body.includes(`"id":"${key}"`))?.seq ?? 0;
     assert.ok(seqOf(session) > 0 && seqOf(session) < seqOf(sale));
   });
 
