@@ -57,6 +57,8 @@ export const CLOSE = {
   bye: 1000,
   goingAway: 1001,
   restarting: 1012,
+  /** Not now: HQ is not ready, or another machine of this store is alive. The refuse frame before it says which. */
+  tryLater: 1013,
   badFrame: 4400,
   tokenRefused: 4401,
   forbidden: 4403,

@@ -10,6 +10,7 @@ import https from 'node:https';
 import { z } from 'zod';
 import { PossyncError, isErrorCode } from '../../core/errors.ts';
 import type { Secret } from '../../core/secret.ts';
+import { whoamiSchema, type Whoami } from '../../protocol/diag.ts';
 import { HQ_HEADER, PULL_LIMIT_BYTES, REQUEST_LIMIT_BYTES, ROUTES } from '../../protocol/http.ts';
 import {
   enrolAnswerSchema,
@@ -54,14 +55,6 @@ export type PushResult =
   | { readonly result: 'conflict'; readonly conflict: PushConflict }
   /** HQ is busy (429) or not ready (503); nothing was applied. */
   | { readonly result: 'later'; readonly afterMs: number; readonly error: PossyncError };
-
-const whoamiSchema = z.object({
-  store: z.object({ id: z.int().positive(), code: z.string().max(200), name: z.string().max(1000) }),
-  kid: z.string().max(20),
-  hq: z.object({ id: z.uuid(), software: z.string().max(200), now: z.string().max(40) }),
-  connections: z.int().nonnegative(),
-});
-export type WhoAmI = z.infer<typeof whoamiSchema>;
 
 /** Answers to hello, push and the rest are small; dead lists are the longest part. */
 const ANSWER_LIMIT_BYTES = 16 * REQUEST_LIMIT_BYTES;
@@ -150,7 +143,7 @@ export class HqClient {
     return parsed(enrolAnswerSchema, answer);
   }
 
-  async whoami(signal?: AbortSignal): Promise<WhoAmI> {
+  async whoami(signal?: AbortSignal): Promise<Whoami> {
     const answer = await this.#send(
       'GET',
       ROUTES.whoami,

@@ -1,0 +1,135 @@
+/** What HQ answers to `possync diagnose`: who it is, what time it has, what arrived, and how the path carries bytes. */
+import type { IncomingMessage } from 'node:http';
+import { z } from 'zod';
+import type { Clock } from '../core/clock.ts';
+import { PossyncError } from '../core/errors.ts';
+import { SOFTWARE } from '../core/version.ts';
+import type { DiagPing, Whoami } from '../protocol/diag.ts';
+import { DIAG_LIMIT_BYTES, ROUTES } from '../protocol/http.ts';
+import { OLDEST_SERVED, PROTOCOL_VERSION } from '../protocol/version.ts';
+import { bearerOf, type App, type Ctx } from './http-answers.ts';
+import { readBytes } from './http-body.ts';
+import type { Rooms } from './http-routes.ts';
+
+/** Probes need no token: enough for every technician of a chain, too few to hurt. */
+const PROBES_PER_SECOND = 50;
+/** The pause between pieces of `source`: long enough that a proxy which collects the whole answer is seen. */
+const CHUNK_PAUSE_MS = 200;
+
+const sourceQuery = z.object({
+  bytes: z.coerce.number().int().min(0).max(DIAG_LIMIT_BYTES).default(0),
+  chunks: z.coerce.number().int().min(1).max(20).default(1),
+});
+
+export interface DiagOptions {
+  readonly hqId: string;
+  readonly rooms: Pick<Rooms, 'authenticate' | 'connections'>;
+  readonly clock: Clock;
+}
+
+export function addDiagRoutes(app: App, { hqId, rooms, clock }: DiagOptions): void {
+  const probes = new ProbeLimit(clock);
+  const whoAmI = (): DiagPing['hq'] => ({
+    id: hqId,
+    software: SOFTWARE,
+    now: new Date(clock.now()).toISOString(),
+  });
+
+  app.get(ROUTES.diagPing, (c) => {
+    probes.take();
+    const body: DiagPing = {
+      service: 'possync-hq',
+      hq: whoAmI(),
+      protocol: { version: PROTOCOL_VERSION, oldest: OLDEST_SERVED },
+      client: { address: c.env.incoming.socket.remoteAddress ?? 'unknown' },
+      headers: headersSeen(c.env.incoming),
+    };
+    return c.json(body);
+  });
+  app.get(ROUTES.whoami, async (c) => {
+    const caller = await rooms.authenticate(bearerOf(c.env.incoming));
+    const body: Whoami = {
+      store: { id: caller.storeId, code: caller.code, name: caller.name },
+      kid: caller.kid,
+      hq: whoAmI(),
+      connections: rooms.connections(caller.storeId),
+    };
+    return c.json(body);
+  });
+  // An upgrade never comes here: who does has lost its header on the way.
+  app.get(ROUTES.socket, (c) => upgradeRequired(c));
+  app.post(ROUTES.diagSink, async (c) => {
+    probes.take();
+    await rooms.authenticate(bearerOf(c.env.incoming));
+    const body = await readBytes(c.env.incoming, DIAG_LIMIT_BYTES);
+    return c.json({ bytes: body.length });
+  });
+  app.get(ROUTES.diagSource, async (c) => {
+    probes.take();
+    await rooms.authenticate(bearerOf(c.env.incoming));
+    const { bytes, chunks } = sourceQuery.parse(c.req.query());
+    return c.body(pieces(bytes, chunks, clock), 200, { 'content-type': 'application/octet-stream' });
+  });
+}
+
+function pieces(bytes: number, chunks: number, clock: Clock): ReadableStream<Uint8Array> {
+  let sent = 0;
+  let piece = 0;
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      if (piece > 0) await clock.sleep(CHUNK_PAUSE_MS);
+      piece += 1;
+      const size = piece === chunks ? bytes - sent : Math.floor(bytes / chunks);
+      sent += size;
+      if (size > 0) controller.enqueue(new Uint8Array(size).fill(0x78));
+      if (piece === chunks) controller.close();
+    },
+  });
+}
+
+function upgradeRequired(c: Ctx): Response {
+  const { headers } = c.env.incoming;
+  c.header('upgrade', 'websocket');
+  return c.json(
+    {
+      error: {
+        code: 'PS-WS-NO-UPGRADE',
+        message: 'this address speaks WebSocket only; something on the path removed the upgrade',
+      },
+      saw: {
+        upgrade: headers.upgrade !== undefined,
+        connection: headers.connection ?? null,
+        via: headers.via ?? null,
+      },
+    },
+    426,
+  );
+}
+
+/** The request headers as HQ received them; never a credential or a cookie. */
+function headersSeen(request: IncomingMessage): Record<string, string> {
+  const seen: Record<string, string> = {};
+  for (const [name, value] of Object.entries(request.headers)) {
+    if (/^(authorization|proxy-authorization|cookie)$/.test(name) || value === undefined) continue;
+    seen[name] = String(value).slice(0, 500);
+  }
+  return seen;
+}
+
+class ProbeLimit {
+  readonly #clock: Clock;
+  #second = 0;
+  #count = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  take(): void {
+    const second = Math.floor(this.#clock.now() / 1000);
+    if (second !== this.#second) [this.#second, this.#count] = [second, 0];
+    this.#count += 1;
+    if (this.#count > PROBES_PER_SECOND)
+      throw new PossyncError('PS-HQ-BUSY', 'too many probes', { details: { retryMs: 1_000 } });
+  }
+}

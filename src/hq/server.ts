@@ -1,0 +1,227 @@
+/**
+ * HQ's one port: HTTP routes and WebSocket upgrades, with or without TLS.
+ *
+ *   connection ─▶ http(s).Server ─┬─ request ─▶ hono routes
+ *                                 └─ upgrade ─▶ authenticate ─▶ ws (noServer) ─▶ sockets.ts
+ *
+ * A credential is checked before the upgrade: a refused store costs one HTTP answer and no socket.
+ */
+import { once } from 'node:events';
+import http, { type IncomingMessage } from 'node:http';
+import https from 'node:https';
+import { isIP, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { getRequestListener } from '@hono/node-server';
+import { WebSocketServer, type WebSocket } from 'ws';
+import { codeOf, toPossyncError } from '../core/classify.ts';
+import { PossyncError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import type { Service } from '../core/service.ts';
+import { FRAME_LIMIT_BYTES, HQ_HEADER, ROUTES } from '../protocol/http.ts';
+import { bearerOf, statusOf } from './http-answers.ts';
+import { hqApp, type Caller, type RouteOptions } from './http-routes.ts';
+import { readTlsFiles, watchTlsFiles, type TlsFiles } from './tls-files.ts';
+
+export interface ServerOptions extends RouteOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly tls: TlsFiles | undefined;
+  readonly allowPlaintext: boolean;
+  /** A store's socket is open; its hello follows. */
+  readonly onSocket: (socket: WebSocket, caller: Caller, remote: string) => void;
+}
+
+/** A store pushes every 60 s: Node's 5 s would cost it a handshake each time. */
+const KEEP_ALIVE_MS = 75_000;
+/** Headers take one packet; who needs longer is slow on purpose. */
+const HEADERS_MS = 20_000;
+/** A megabyte, packed, over the worst line we serve (64 kbit/s) takes half a minute; ten times that. */
+const REQUEST_MS = 300_000;
+/** A file is written in several steps; reading between them would log a false alarm. */
+const TLS_SETTLE_MS = 200;
+
+export class HqServer implements Service {
+  readonly name = 'server';
+  readonly #options: ServerOptions;
+  readonly #log: Log;
+  readonly #wss: WebSocketServer;
+  readonly #open = new Set<Duplex>();
+  #server: http.Server | https.Server | undefined;
+  #unwatch: (() => void) | undefined;
+  #notAfter: Date | undefined;
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+    this.#log = options.log;
+    // Deflate costs 200 MB for 1,000 sockets and seven times the CPU, for hints of 150 bytes.
+    this.#wss = new WebSocketServer({
+      noServer: true,
+      perMessageDeflate: false,
+      maxPayload: FRAME_LIMIT_BYTES,
+      clientTracking: false,
+    });
+    this.#wss.on('headers', (headers) => {
+      headers.push(`${HQ_HEADER}: ${options.hqId}`);
+    });
+  }
+
+  /** Valid while started. */
+  get port(): number {
+    const address = this.#server?.address();
+    return typeof address === 'object' && address !== null ? address.port : this.#options.port;
+  }
+
+  get url(): string {
+    const { host, tls } = this.#options;
+    const shown =
+      host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : isIP(host) === 6 ? `[${host}]` : host;
+    return `${tls === undefined ? 'http' : 'https'}://${shown}:${this.port}`;
+  }
+
+  /** When the certificate in use ends. */
+  get certificateNotAfter(): Date | undefined {
+    return this.#notAfter;
+  }
+
+  async start(): Promise<void> {
+    const { host, port, tls } = this.#options;
+    this.#refusePlaintext();
+    const listener = getRequestListener(hqApp(this.#options).fetch, { overrideGlobalObjects: false });
+    const handle = (request: IncomingMessage, response: http.ServerResponse): void => {
+      void listener(request, response);
+    };
+    const limits = {
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      headersTimeout: HEADERS_MS,
+      requestTimeout: REQUEST_MS,
+      noDelay: true,
+    };
+    if (tls === undefined) {
+      this.#server = http.createServer(limits, handle);
+    } else {
+      const { cert, key, notAfter } = readTlsFiles(tls);
+      this.#notAfter = notAfter;
+      this.#server = https.createServer({ ...limits, cert, key, minVersion: 'TLSv1.2' }, handle);
+      this.#watch(tls);
+    }
+    this.#server.on('upgrade', (request, socket, head) => {
+      void this.#upgrade(request, socket, head);
+    });
+    this.#server.listen(port, host);
+    try {
+      await once(this.#server, 'listening');
+    } catch (error) {
+      this.#unwatch?.();
+      throw listenError(error, host, port);
+    }
+  }
+
+  /** Reads certificate and key again; open sockets keep what they have. A broken pair leaves the old one in use. */
+  reloadTls(): void {
+    const { tls } = this.#options;
+    if (tls === undefined || !(this.#server instanceof https.Server)) return;
+    try {
+      const { cert, key, notAfter, subject } = readTlsFiles(tls);
+      this.#server.setSecureContext({ cert, key, minVersion: 'TLSv1.2' });
+      this.#notAfter = notAfter;
+      this.#log.info('certificate read', {
+        event: 'config.reloaded',
+        subject,
+        notAfter: notAfter.toISOString(),
+      });
+    } catch (error) {
+      this.#log.error('the new certificate cannot be used; the old one stays', { err: error });
+    }
+  }
+
+  /** No new connection is taken; requests in hand are finished. Sockets are closed by their owner before. */
+  async stop(): Promise<void> {
+    this.#unwatch?.();
+    const server = this.#server;
+    this.#server = undefined;
+    if (server?.listening !== true) return;
+    const closed = once(server, 'close');
+    server.close();
+    server.closeIdleConnections();
+    await closed;
+  }
+
+  /** Cuts what a graceful stop left over. */
+  cut(): void {
+    this.#server?.closeAllConnections();
+    for (const socket of this.#open) socket.destroy();
+  }
+
+  #refusePlaintext(): void {
+    const { host, tls, allowPlaintext } = this.#options;
+    if (tls !== undefined || allowPlaintext || isLoopback(host)) return;
+    throw new PossyncError('PS-CFG-PLAINTEXT', `refusing to listen on ${host} without TLS`, {
+      why: 'sales and credentials would cross the network in clear',
+    });
+  }
+
+  #watch(tls: TlsFiles): void {
+    let timer: NodeJS.Timeout | undefined;
+    this.#unwatch = watchTlsFiles(tls, () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        this.reloadTls();
+      }, TLS_SETTLE_MS).unref();
+    });
+  }
+
+  async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    socket.on('error', () => undefined); // a reset before ws takes over
+    this.#open.add(socket);
+    socket.once('close', () => this.#open.delete(socket));
+    try {
+      const { pathname } = new URL(request.url ?? '/', 'http://hq');
+      if (pathname !== ROUTES.socket) throw new PossyncError('PS-PROTOCOL', 'no socket at this address');
+      const caller = await this.#options.rooms.authenticate(bearerOf(request));
+      if (socket.destroyed) return;
+      this.#wss.handleUpgrade(request, socket, head, (webSocket) => {
+        this.#options.onSocket(webSocket, caller, remoteOf(request.socket));
+      });
+    } catch (error) {
+      refuseUpgrade(socket, toPossyncError(error), this.#options.hqId);
+    }
+  }
+}
+
+function remoteOf(socket: Socket): string {
+  return `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`;
+}
+
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+function listenError(error: unknown, host: string, port: number): PossyncError {
+  const code = codeOf(error);
+  const why =
+    code === 'EADDRINUSE'
+      ? 'another program listens there'
+      : code === 'EACCES'
+        ? 'the user may not listen on this port'
+        : String(error);
+  return new PossyncError('PS-LISTEN', `cannot listen on ${host}:${port}`, { why, cause: error });
+}
+
+/** A plain HTTP answer in place of the upgrade: the store reads code and identity like from any other route. */
+function refuseUpgrade(socket: Duplex, error: PossyncError, hqId: string): void {
+  const status = statusOf(error);
+  const shown =
+    status >= 500 ? new PossyncError('PS-HQ-NOTREADY', 'HQ cannot check the credential now') : error;
+  const body = JSON.stringify({ error: { code: shown.code, message: shown.message, hint: shown.hint } });
+  socket.end(
+    [
+      `HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? 'Refused'}`,
+      'connection: close',
+      'content-type: application/json',
+      `content-length: ${Buffer.byteLength(body)}`,
+      `${HQ_HEADER}: ${hqId}`,
+      '',
+      body,
+    ].join('\r\n'),
+  );
+}

@@ -1,0 +1,99 @@
+/**
+ * SQL: the live connections of stores in possync.live_links, and the messages between HQ processes about them.
+ *
+ * A row is green while `connected` and written within LINK_FRESH_MS: a process that died cannot say so itself.
+ */
+import type { Queryable } from '../../db/transaction.ts';
+import type { StatFrame } from '../../protocol/messages.ts';
+
+/** Servers write every 5 s; two missed writes mean the server is gone. */
+export const LINK_FRESH_MS = 10_000;
+
+/** A hint to every `hq serve`, JSON: LinkMessage. Lost ones cost seconds, never a wrong answer. */
+export const LINKS_CHANNEL = 'possync_links';
+
+export type LinkMessage =
+  /** This store's connection is now at `server`: whoever holds an older one ends it. */
+  | { readonly type: 'moved'; readonly store: number; readonly server: string; readonly connection: string }
+  /** Ask this store (null: every store) for a `stat` frame with this id. */
+  | { readonly type: 'ask'; readonly store: number | null; readonly id: string };
+
+export interface LinkRow {
+  readonly storeId: number;
+  readonly server: string;
+  readonly connection: string;
+  readonly daemon: string;
+  readonly kid: string;
+  readonly remote: string;
+  readonly software: string;
+  readonly connected: boolean;
+  readonly sinceMs: number;
+  readonly lastFrameMs: number;
+  readonly rttMs: number | null;
+  readonly closeCode: number | null;
+  readonly closeReason: string | null;
+  readonly stat: StatFrame | null;
+  readonly statMs: number | null;
+}
+
+/** Writes all connections of one server in one statement; an older connection never hides a newer one. */
+export async function writeLinks(db: Queryable, rows: readonly LinkRow[]): Promise<void> {
+  if (rows.length === 0) return;
+  await db.query(
+    `insert into possync.live_links as l (store_id, server, connection, daemon, kid, remote, software, connected,
+            since, last_frame_at, rtt_ms, close_code, close_reason, stat, stat_at, written_at)
+     select r."storeId", r.server, r.connection, r.daemon, r.kid, r.remote, r.software, r.connected,
+            to_timestamp(r."sinceMs" / 1000.0), to_timestamp(r."lastFrameMs" / 1000.0), r."rttMs",
+            r."closeCode", r."closeReason", r.stat, to_timestamp(r."statMs" / 1000.0), clock_timestamp()
+       from jsonb_to_recordset($1::jsonb) as r("storeId" integer, server uuid, connection uuid, daemon uuid, kid text,
+            remote text, software text, connected boolean, "sinceMs" bigint, "lastFrameMs" bigint, "rttMs" integer,
+            "closeCode" integer, "closeReason" text, stat jsonb, "statMs" bigint)
+     on conflict (store_id) do update
+        set server = excluded.server, connection = excluded.connection, daemon = excluded.daemon, kid = excluded.kid,
+            remote = excluded.remote, software = excluded.software, connected = excluded.connected,
+            since = excluded.since, last_frame_at = excluded.last_frame_at, rtt_ms = excluded.rtt_ms,
+            close_code = excluded.close_code, close_reason = excluded.close_reason,
+            stat = coalesce(excluded.stat, l.stat), stat_at = coalesce(excluded.stat_at, l.stat_at),
+            written_at = excluded.written_at
+      where l.connection = excluded.connection or l.since <= excluded.since`,
+    [JSON.stringify(rows)],
+  );
+}
+
+/** The daemon that another server holds a live connection of, if its row is fresh. */
+export async function liveElsewhere(
+  db: Queryable,
+  storeId: number,
+  server: string,
+): Promise<string | undefined> {
+  const { rows } = await db.query<{ daemon: string }>(
+    `select l.daemon::text from possync.live_links l
+      where l.store_id = $1::integer and l.connected and l.server <> $2::uuid
+        and l.written_at > clock_timestamp() - $3::bigint * interval '1 millisecond'`,
+    [storeId, server, LINK_FRESH_MS],
+  );
+  return rows[0]?.daemon;
+}
+
+export interface Refused {
+  readonly kid: string;
+  readonly why: 'revoked' | 'disabled';
+}
+
+/** Which of these credentials may no longer be served, and why. */
+export async function refusedCredentials(db: Queryable, kids: readonly string[]): Promise<Refused[]> {
+  const { rows } = await db.query<Refused>(
+    `select k.kid, case when t.kid is null then 'revoked' else 'disabled' end as why
+       from unnest($1::text[]) as k (kid)
+       left join possync.tokens t on t.kid = k.kid and t.kind = 'credential'
+            and t.state in ('active', 'retiring', 'pending') and (t.expires_at is null or t.expires_at > now())
+       left join public.stores s on s.id = t.store_id
+      where t.kid is null or s.active is distinct from true`,
+    [kids],
+  );
+  return rows;
+}
+
+export async function tellServers(db: Queryable, message: LinkMessage): Promise<void> {
+  await db.query('select pg_notify($1::text, $2::text)', [LINKS_CHANNEL, JSON.stringify(message)]);
+}

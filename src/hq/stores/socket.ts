@@ -1,0 +1,197 @@
+/** One store's WebSocket at HQ: frames in and out, heartbeat, and what its row in live_links says. */
+import { randomUUID } from 'node:crypto';
+import type { WebSocket } from 'ws';
+import type { Clock } from '../../core/clock.ts';
+import { Heartbeat } from '../../core/heartbeat.ts';
+import { CLOSE } from '../../protocol/http.ts';
+import {
+  storeFrameSchema,
+  type Hello,
+  type HqFrame,
+  type StatFrame,
+  type StoreFrame,
+} from '../../protocol/messages.ts';
+import type { Caller } from '../http-routes.ts';
+import type { LinkRow } from './live.ts';
+
+export interface SocketEvents {
+  /** The first frame. */
+  readonly hello: (socket: StoreSocket, hello: Hello) => void;
+  readonly stat: (socket: StoreSocket, stat: StatFrame) => void;
+  readonly closed: (socket: StoreSocket) => void;
+}
+
+/** A close frame that nobody answers must not hold the socket. */
+const CLOSE_TIMEOUT_MS = 2_000;
+/** RFC 6455: a reason is at most 123 bytes. */
+const REASON_BYTES = 123;
+
+export class StoreSocket {
+  readonly caller: Caller;
+  readonly remote: string;
+  readonly id = randomUUID();
+  readonly #ws: WebSocket;
+  readonly #clock: Clock;
+  readonly #events: SocketEvents;
+  readonly #heartbeat: Heartbeat;
+  readonly #sinceMs: number;
+  #lastFrameMs: number;
+  #hello: Hello | undefined;
+  #welcomed = false;
+  #stat: StatFrame | null = null;
+  #statMs: number | null = null;
+  #closeCode: number | null = null;
+  #closeReason: string | null = null;
+  #ended = false;
+
+  constructor(ws: WebSocket, caller: Caller, remote: string, clock: Clock, events: SocketEvents) {
+    this.#ws = ws;
+    this.caller = caller;
+    this.remote = remote;
+    this.#clock = clock;
+    this.#events = events;
+    this.#sinceMs = clock.now();
+    this.#lastFrameMs = this.#sinceMs;
+    this.#heartbeat = new Heartbeat({
+      clock,
+      ping: (n) => {
+        this.send({ type: 'ping', n });
+      },
+      silent: () => {
+        this.close(CLOSE.silent, 'no frame for 10 s');
+        this.#ws.terminate();
+      },
+    });
+    ws.on('message', (data, isBinary) => {
+      this.#message(data as Buffer, isBinary);
+    });
+    ws.on('ping', () => {
+      this.#alive();
+    });
+    ws.on('pong', () => {
+      this.#alive();
+    });
+    ws.on('error', () => undefined); // 'close' follows and says it all
+    ws.on('close', (code, reason) => {
+      this.#end(code, reason.toString('utf8'));
+    });
+    this.#heartbeat.start();
+  }
+
+  get storeId(): number {
+    return this.caller.storeId;
+  }
+
+  get daemon(): string | undefined {
+    return this.#hello?.instance.daemon;
+  }
+
+  get open(): boolean {
+    return !this.#ended && this.#ws.readyState === this.#ws.OPEN;
+  }
+
+  /** Green: open and welcomed. */
+  get welcomed(): boolean {
+    return this.#welcomed && this.open;
+  }
+
+  /** From here on the store counts as connected. */
+  welcome(): void {
+    this.#welcomed = true;
+  }
+
+  send(frame: HqFrame): void {
+    if (this.open) this.#ws.send(JSON.stringify(frame));
+  }
+
+  /** Whether the other end answers a ping now: not whether it did a while ago. */
+  async answers(withinMs: number): Promise<boolean> {
+    return this.open && (await this.#heartbeat.answers(withinMs));
+  }
+
+  close(code: number, reason: string): void {
+    if (this.#ended) return;
+    this.#closeCode ??= code;
+    this.#closeReason ??= reason;
+    this.#ws.close(code, cut(reason));
+    this.#clock.after(CLOSE_TIMEOUT_MS, () => {
+      this.#ws.terminate();
+    });
+  }
+
+  /** undefined until hello: HQ does not know yet who it is. */
+  row(server: string): LinkRow | undefined {
+    if (this.#hello === undefined) return undefined;
+    return {
+      storeId: this.storeId,
+      server,
+      connection: this.id,
+      daemon: this.#hello.instance.daemon,
+      kid: this.caller.kid,
+      remote: this.remote,
+      software: this.#hello.software,
+      connected: this.welcomed,
+      sinceMs: this.#sinceMs,
+      lastFrameMs: this.#lastFrameMs,
+      rttMs: this.#heartbeat.rttMs,
+      closeCode: this.#closeCode,
+      closeReason: this.#closeReason,
+      stat: this.#stat,
+      statMs: this.#statMs,
+    };
+  }
+
+  #alive(): void {
+    this.#lastFrameMs = this.#clock.now();
+    this.#heartbeat.frame();
+  }
+
+  #message(data: Buffer, isBinary: boolean): void {
+    this.#alive();
+    const frame = isBinary ? undefined : decode(data);
+    if (frame === undefined || (frame.type === 'hello') === (this.#hello !== undefined)) {
+      this.close(CLOSE.badFrame, frame === undefined ? 'not a frame of the protocol' : 'frame out of turn');
+      return;
+    }
+    switch (frame.type) {
+      case 'hello':
+        this.#hello = frame;
+        this.#events.hello(this, frame);
+        break;
+      case 'ping':
+        this.send({ type: 'pong', n: frame.n });
+        break;
+      case 'pong':
+        this.#heartbeat.pong(frame.n);
+        break;
+      case 'stat':
+        this.#stat = frame;
+        this.#statMs = this.#clock.now();
+        this.#events.stat(this, frame);
+        break;
+    }
+  }
+
+  #end(code: number, reason: string): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#heartbeat.stop();
+    this.#closeCode ??= code;
+    this.#closeReason ??= reason;
+    this.#events.closed(this);
+  }
+}
+
+function decode(data: Buffer): StoreFrame | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(data.toString('utf8'));
+  } catch {
+    return undefined;
+  }
+  return storeFrameSchema.safeParse(value).data;
+}
+
+function cut(reason: string): string {
+  return Buffer.byteLength(reason) <= REASON_BYTES ? reason : reason.slice(0, REASON_BYTES / 3);
+}
