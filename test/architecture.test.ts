@@ -31,6 +31,7 @@ const TIME_EXCEPTIONS: Readonly<Record<string, string>> = {
   'src/core/ids.ts': 'the time in an id is a hint for the index, never an order',
   'src/core/log-output.ts': 'a log line has the time at which it was written, by the clock of the machine',
   'src/cli/main.ts': 'the last resort of the process itself, after everything with a clock had its chance',
+  'src/store/link/http-exchange.ts': 'a limit on a socket, like the idle limit that Node itself keeps',
   'src/demo/till.ts': 'a till is another program, with a clock of its own',
 };
 
