@@ -14,6 +14,7 @@ import type { Duplex } from 'node:stream';
 import { getRequestListener } from '@hono/node-server';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { codeOf, toPossyncError } from '../core/classify.ts';
+import { systemClock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
@@ -161,12 +162,12 @@ export class HqServer implements Service {
   }
 
   #watch(tls: TlsFiles): void {
-    let timer: NodeJS.Timeout | undefined;
+    let cancel: (() => void) | undefined;
     this.#unwatch = watchTlsFiles(tls, () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => {
+      cancel?.();
+      cancel = systemClock.after(TLS_SETTLE_MS, () => {
         this.reloadTls();
-      }, TLS_SETTLE_MS).unref();
+      });
     });
   }
 

@@ -1,6 +1,7 @@
 /** Tokens at HQ: hashes only. Issuing, listing, and the check that every request of a store goes through. */
 import type pg from 'pg';
 import { normalizeHqUrl } from '../../config/codecs.ts';
+import { systemClock } from '../../core/clock.ts';
 import { PossyncError } from '../../core/errors.ts';
 import {
   formatEnrolmentToken,
@@ -143,7 +144,7 @@ const caches = new WeakMap<pg.Pool, Map<string, { row: CredentialRow; until: num
 export async function authenticate(
   pool: pg.Pool,
   bearer: string,
-  nowMs = Date.now(),
+  nowMs = systemClock.now(),
 ): Promise<Authenticated> {
   const { kid, secret } = parseCredential(bearer);
   const row = await credentialRow(pool, kid, nowMs);
