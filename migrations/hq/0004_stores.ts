@@ -5,6 +5,7 @@
  *                 id is never given twice, whether plain SQL or `stores add` gave it and even if its row is gone
  *   store_status  since when a store has been provisioned; no row = not yet, so that a plain insert is enough
  *   tokens        SHA-256 of each secret, never the secret; a state and its times agree
+ *   received      per store and data type, how many records HQ has taken and when: counting sales would take minutes
  *   audit         what people changed by command
  *
  * A store is deactivated when public.stores.active is false, by command or by plain SQL: one truth. A trigger tells
@@ -45,6 +46,10 @@ create index tokens_store_id on possync.tokens (store_id);
 create unique index tokens_one_pending on possync.tokens (store_id, kind) where state = 'pending';
 create unique index tokens_one_active on possync.tokens (store_id) where state = 'active';
 create unique index tokens_one_retiring on possync.tokens (store_id) where state = 'retiring';
+
+create table possync.received (
+  store_id integer not null, type text not null, records bigint not null default 0, last_at timestamptz not null,
+  primary key (store_id, type)) with (fillfactor = 70);
 
 create table possync.audit (
   id bigint generated always as identity primary key,
@@ -96,6 +101,6 @@ drop trigger possync_tell_change on public.stores;
 drop function possync.today_in(text);
 drop function possync.note_store_ids();
 drop function possync.tell_store_change();
-drop table possync.audit, possync.tokens, possync.store_status, possync.store_ids;
+drop table possync.audit, possync.received, possync.tokens, possync.store_status, possync.store_ids;
 `);
 }

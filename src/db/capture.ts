@@ -10,6 +10,7 @@ import { installUpCapture } from './capture-up.ts';
 import { readColumnTypes } from './column-types.ts';
 import { installGuards } from './guards.ts';
 import type { Role } from './migrations.ts';
+import { installReceived } from './received.ts';
 import { installGrants, installRoles } from './roles.ts';
 import { sealFunction } from './seal-function.ts';
 import type { Queryable } from './transaction.ts';
@@ -24,6 +25,7 @@ export async function installTriggers(
   if (role === 'hq') {
     await installDownCapture(db, entities);
     await db.query(sealFunction(entities, types));
+    await installReceived(db, entities);
   }
   await installUpCapture(db, role, entities);
   await installGuards(db, role, entities);

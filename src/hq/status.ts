@@ -112,7 +112,11 @@ function connectionOf(row: DbStoreRow, status: StatusWord): ConnectionView {
     (row.nowMs - (row.writtenMs ?? 0) > FRESH_MS || (row.writtenMs ?? 0) - (row.lastFrameMs ?? 0) > FRESH_MS);
   const green = row.connected && !silent;
   // Silent since the last sign of life, not since the connection began.
-  const since = silent ? row.lastFrameMs : row.connected ? row.linkSinceMs : (row.writtenMs ?? row.linkSinceMs);
+  const since = silent
+    ? row.lastFrameMs
+    : row.connected
+      ? row.linkSinceMs
+      : (row.writtenMs ?? row.linkSinceMs);
   return {
     indicator: green ? 'green' : 'red',
     state: green ? 'connected' : 'disconnected',
@@ -134,7 +138,8 @@ function reasonOf(row: DbStoreRow, status: StatusWord, silent: boolean): ReasonV
   if (row.writtenMs === null) return reason('PS-HQ-UNREACHABLE', 'has never connected');
   if (row.closeCode === CLOSE.silent) return reason('PS-WS-SILENT', 'went silent');
   if (row.closeCode === CLOSE.replaced) return reason('PS-FENCED', 'replaced by a newer connection');
-  if (row.closeCode === CLOSE.version) return reason('PS-VER-INCOMPATIBLE', 'speaks another protocol version');
+  if (row.closeCode === CLOSE.version)
+    return reason('PS-VER-INCOMPATIBLE', 'speaks another protocol version');
   if (row.closeCode === CLOSE.bye || row.closeCode === CLOSE.goingAway)
     return reason('PS-WS-CLOSED', 'stopped its daemon');
   const said = row.closeReason === null || row.closeReason === '' ? 'connection lost' : row.closeReason;

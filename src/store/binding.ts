@@ -1,20 +1,8 @@
 /** Whose database this is: bound to one store when it is enrolled, and to no other ever after. */
 import type pg from 'pg';
 import { PossyncError } from '../core/errors.ts';
-import { queryMaybe, queryOne, withTransaction, type Queryable } from '../db/transaction.ts';
-
-export interface Binding {
-  readonly id: number;
-  readonly code: string;
-}
-
-/** undefined = not enrolled yet. */
-export async function readBinding(db: Queryable): Promise<Binding | undefined> {
-  return await queryMaybe<Binding>(
-    db,
-    `select s.store_id as id, s.store_code as code from possync.state s where s.store_id is not null`,
-  );
-}
+import { queryOne, withTransaction, type Queryable } from '../db/transaction.ts';
+import { setStoreIdentity } from './outbox/identity.ts';
 
 export interface Takeover {
   readonly epoch: number;
@@ -42,31 +30,12 @@ const CONTINUED = [
  */
 export async function bindStore(
   pool: pg.Pool,
-  store: Binding,
+  store: { readonly id: number; readonly code: string },
   takeover: Takeover | undefined,
 ): Promise<number> {
   return await withTransaction(pool, async (tx) => {
-    const bound = await queryMaybe<Binding>(
-      tx,
-      `update possync.state set store_id = $1::integer, store_code = $2::text
-        where store_id is null or (store_id = $1::integer and store_code = $2::text)
-       returning store_id as id, store_code as code`,
-      [store.id, store.code],
-    );
-    if (bound === undefined) {
-      const other = await readBinding(tx);
-      throw new PossyncError(
-        'PS-TOKEN-STORE',
-        `this database belongs to store ${other?.code ?? '?'}, not to ${store.code}`,
-      );
-    }
+    await setStoreIdentity(tx, { id: store.id, code: store.code, epoch: takeover?.epoch ?? 1 });
     if (takeover === undefined) return 0;
-    await tx.query(`update possync.state set epoch = $1::integer where seq = 0 and epoch < $1::integer`, [
-      takeover.epoch,
-    ]);
-    await tx.query(`update possync.sending set epoch = $1::integer where seq = 0 and epoch < $1::integer`, [
-      takeover.epoch,
-    ]);
     await tx.query(`select set_config('possync.applying', 'on', true)`);
     let written = 0;
     for (const [name, row] of takeover.rows) written += await continueRow(tx, name, row);

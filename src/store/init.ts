@@ -32,7 +32,8 @@ import {
   type StoreCredential,
 } from './credential.ts';
 import { HqClient } from './link/hq-client.ts';
-import { bindStore, readBinding, refuseReplacement } from './binding.ts';
+import { readStoreIdentity } from './outbox/identity.ts';
+import { bindStore, refuseReplacement } from './binding.ts';
 
 export interface InitOptions {
   readonly databaseUrl: string | undefined;
@@ -124,7 +125,7 @@ function hqAddress(token: EnrolmentToken, { hqUrl, allowPlaintext }: InitOptions
 }
 
 async function refuseOtherStore(pool: pg.Pool, code: string | undefined): Promise<void> {
-  const bound = await readBinding(pool);
+  const bound = await readStoreIdentity(pool);
   if (bound === undefined || code === undefined || bound.code === code) return;
   throw new PossyncError('PS-TOKEN-STORE', `this database belongs to store ${bound.code}, not to ${code}`, {
     hint: `use a token of store ${bound.code}, or another database for store ${code}`,
