@@ -1,6 +1,6 @@
 /** SQL: how far HQ has acknowledged, moved forward and back only where both histories agree. */
-import { createHash } from 'node:crypto';
 import type pg from 'pg';
+import { nextChain } from '../../core/chain.ts';
 import type { ErrorCode } from '../../core/errors.ts';
 import { queryMaybe, queryOne, type Queryable } from '../../db/transaction.ts';
 
@@ -14,13 +14,6 @@ export interface Position {
 export type Settled =
   | { readonly result: 'agreed' }
   | { readonly result: 'halted'; readonly code: ErrorCode; readonly why: string };
-
-/** chain(n) = sha256(chain(n-1) || n as 8 bytes, big-endian || body as UTF-8), as in the database. */
-export function nextChain(prev: string, seq: number, body: string): string {
-  const number = Buffer.alloc(8);
-  number.writeBigInt64BE(BigInt(seq));
-  return createHash('sha256').update(Buffer.from(prev, 'hex')).update(number).update(body).digest('hex');
-}
 
 export async function sealedPosition(db: Queryable): Promise<Position> {
   return queryOne<Position & pg.QueryResultRow>(

@@ -1,7 +1,7 @@
 /** Capture and sealing: each committed store transaction becomes one entry, whole and in order. */
 import assert from 'node:assert/strict';
 import { queryOne } from '../../../src/db/transaction.ts';
-import { nextChain } from '../../../src/store/outbox/position.ts';
+import { nextChain } from '../../../src/core/chain.ts';
 import { Outbox } from '../../../src/store/outbox/outbox.ts';
 import {
   addRegister,
@@ -25,6 +25,14 @@ interface Entry {
   records: number;
   rows: number;
   types: string;
+}
+
+/** Rows of one table in a body. */
+function rowsIn(entry: Entry | undefined, table: string): Record<string, unknown>[] {
+  const body = new Map(
+    Object.entries(JSON.parse(entry?.body ?? '{}') as Record<string, Record<string, unknown>[]>),
+  );
+  return body.get(table) ?? [];
 }
 
 async function entries(side: TestSide): Promise<Entry[]> {
@@ -63,10 +71,14 @@ describe('sealing', () => {
       },
       { seq: 3, type: 'sale', key: sale, records: 1, rows: 6, types: '{"sale": 1}', high: false },
     );
-    const body = JSON.parse(last?.body ?? '') as Record<string, Record<string, unknown>[]>;
-    assert.deepEqual(Object.keys(body), ['sales', 'sale_lines', 'sale_line_taxes', 'sale_payments']);
-    assert.equal(body.sale_lines?.[0]?.name, 'Item "1" ü€');
-    assert.equal(body.sale_lines[0].unit_price, 1000.5);
+    assert.deepEqual(Object.keys(JSON.parse(last?.body ?? '{}') as object), [
+      'sales',
+      'sale_lines',
+      'sale_line_taxes',
+      'sale_payments',
+    ]);
+    assert.equal(rowsIn(last, 'sale_lines')[0]?.name, 'Item "1" ü€');
+    assert.equal(rowsIn(last, 'sale_lines')[0]?.unit_price, 1000.5);
   });
 
   it('invariant 15: each chain is the hash of the one before, the number and the body', async () => {
@@ -95,14 +107,12 @@ describe('sealing', () => {
     });
     await outbox.seal();
     const last = (await entries(store)).slice(before).at(-1);
-    const body = JSON.parse(last?.body ?? '') as Record<string, Record<string, unknown>[]>;
-    assert.equal(body.sales?.length, 1);
-    assert.equal(body.sales[0]?.total, 5);
-    assert.equal(body.sales[0].status, 'voided');
-    assert.equal(body.sale_lines?.length, 1);
-    assert.equal(body.inventory_adjustments, undefined);
-    assert.equal(last?.high, true);
-    assert.equal(last.key, id);
+    assert.equal(rowsIn(last, 'sales').length, 1);
+    assert.equal(rowsIn(last, 'sales')[0]?.total, 5);
+    assert.equal(rowsIn(last, 'sales')[0]?.status, 'voided');
+    assert.equal(rowsIn(last, 'sale_lines').length, 1);
+    assert.deepEqual(rowsIn(last, 'inventory_adjustments'), []);
+    assert.deepEqual({ high: last?.high, key: last?.key }, { high: true, key: id });
   });
 
   it('sends nothing for a transaction that took everything back, for a purge and for an update without a change', async () => {

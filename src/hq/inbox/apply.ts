@@ -1,0 +1,209 @@
+/**
+ * Applies the new entries of a batch inside the caller's transaction.
+ *
+ *   all of them as one set ──ok──▶ done                               (the usual way: a statement per table)
+ *        │ a data error (SQLSTATE class 22, 23 or our PS…)
+ *        ▼
+ *   one savepoint per store transaction ──▶ applied
+ *        │ refused ──▶ dead, with its text      │ touches a record of a dead one ──▶ dead as well, behind it
+ *
+ * So one bad record stops nothing but itself and what changes the same record later. Any other error is not the
+ * record's fault and is thrown: the batch is repeated (server, lock) or the store is stopped (HQ not migrated).
+ */
+import type pg from 'pg';
+import { isDataError, sqlstateOf } from '../../core/classify.ts';
+import { summarize, type BodySummary } from './body.ts';
+
+export interface Entry {
+  readonly epoch: number;
+  readonly seq: number;
+  readonly v: number;
+  readonly body: string;
+}
+
+export interface Outcome {
+  /** Refused for what they hold: neither parked behind others nor waiting for a parent. */
+  readonly refused: number;
+  readonly parked: number;
+  /** Refused one after the other, counted on from before the batch; a success starts again at 0. */
+  readonly deadStreak: number;
+  readonly firstError: string | undefined;
+}
+
+export async function applyEntries(
+  tx: pg.PoolClient,
+  storeId: number,
+  entries: readonly Entry[],
+  deadStreak: number,
+): Promise<Outcome> {
+  const parked = await parkedAggregates(tx, storeId);
+  if (parked.size === 0) {
+    const error = await attempt(tx, storeId, entries);
+    if (error === undefined) return { refused: 0, parked: 0, deadStreak: 0, firstError: undefined };
+  }
+  return applyApart(tx, storeId, entries, parked, deadStreak);
+}
+
+/** Runs of entries that concern no parked record go as a set; each of a failed run by itself. */
+async function applyApart(
+  tx: pg.PoolClient,
+  storeId: number,
+  entries: readonly Entry[],
+  parked: Map<string, Behind>,
+  streakBefore: number,
+): Promise<Outcome> {
+  let refused = 0;
+  let behindCount = 0;
+  let deadStreak = streakBefore;
+  let firstError: string | undefined;
+
+  const park = async (entry: Entry, summary: BodySummary, cause: Cause): Promise<void> => {
+    await insertDead(tx, storeId, entry, summary, cause);
+    for (const aggregate of summary.aggregates) {
+      if (!parked.has(aggregate)) parked.set(aggregate, entry);
+    }
+  };
+
+  const single = async (entry: Entry): Promise<void> => {
+    const summary = summarize(entry.body);
+    const blocker = summary.aggregates
+      .map((aggregate) => parked.get(aggregate))
+      .find((found) => found !== undefined);
+    if (blocker !== undefined) {
+      behindCount += 1;
+      await park(entry, summary, {
+        kind: 'parked',
+        sqlstate: null,
+        error: `behind entry ${blocker.seq}`,
+        behind: blocker,
+      });
+      return;
+    }
+    const error = await attempt(tx, storeId, [entry]);
+    if (error === undefined) {
+      deadStreak = 0;
+      return;
+    }
+    const cause = causeOf(error);
+    // What waits for another store's message is no sign that something is wrong here.
+    if (cause.kind === 'data') {
+      refused += 1;
+      deadStreak += 1;
+    }
+    firstError ??= cause.error;
+    await park(entry, summary, cause);
+  };
+
+  let run: Entry[] = [];
+  const flush = async (): Promise<void> => {
+    if (run.length > 1 && (await attempt(tx, storeId, run)) === undefined) {
+      deadStreak = 0;
+    } else {
+      for (const entry of run) await single(entry);
+    }
+    run = [];
+  };
+  // Parts of a batch bound the work that one bad record among hundreds can cost.
+  for (const entry of entries) {
+    const blocked = summarize(entry.body).aggregates.some((aggregate) => parked.has(aggregate));
+    if (!blocked) run.push(entry);
+    if (blocked || run.length === RUN) await flush();
+    if (blocked) await single(entry);
+  }
+  await flush();
+  return { refused, parked: behindCount, deadStreak, firstError };
+}
+
+/** Entries tried as one set on the slow path. */
+const RUN = 25;
+
+/** undefined: applied. A data error is returned and has left nothing behind; any other is thrown. */
+export async function attempt(
+  tx: pg.PoolClient,
+  storeId: number,
+  entries: readonly Entry[],
+): Promise<unknown> {
+  await tx.query('savepoint possync_apply');
+  try {
+    await tx.query('select possync.apply_batch($1::int, $2::bigint[], $3::text[])', [
+      storeId,
+      entries.map((entry) => entry.seq),
+      entries.map((entry) => entry.body),
+    ]);
+    await tx.query('release savepoint possync_apply');
+    return undefined;
+  } catch (error) {
+    if (!isDataError(error)) throw error;
+    await tx.query('rollback to savepoint possync_apply; release savepoint possync_apply');
+    return error;
+  }
+}
+
+interface Behind {
+  readonly epoch: number;
+  readonly seq: number;
+}
+
+export interface Cause {
+  readonly kind: 'data' | 'missing_parent' | 'parked';
+  readonly sqlstate: string | null;
+  readonly error: string;
+  readonly behind?: Behind;
+}
+
+/** A missing parent may still come, from another store or from a store that re-sends: it is retried by itself. */
+export function causeOf(error: unknown): Cause {
+  const sqlstate = sqlstateOf(error) ?? null;
+  const text = error instanceof Error ? error.message : String(error);
+  const detail =
+    error instanceof Error && 'detail' in error && typeof error.detail === 'string' && error.detail !== ''
+      ? ` (${error.detail})`
+      : '';
+  return {
+    kind: sqlstate === '23503' || sqlstate === 'PS409' ? 'missing_parent' : 'data',
+    sqlstate,
+    error: `${text}${detail}`.slice(0, 2_000),
+  };
+}
+
+/** Records with a dead entry: whatever else concerns them waits behind it. */
+async function parkedAggregates(tx: pg.PoolClient, storeId: number): Promise<Map<string, Behind>> {
+  const { rows } = await tx.query<{ aggregate: string; epoch: number; seq: number }>(
+    `select distinct on (a.aggregate) a.aggregate, d.epoch, d.seq
+       from possync.dead d cross join lateral unnest(d.aggregates) as a(aggregate)
+      where d.store_id = $1::int order by a.aggregate, d.epoch, d.seq`,
+    [storeId],
+  );
+  return new Map(rows.map(({ aggregate, epoch, seq }) => [aggregate, { epoch, seq }]));
+}
+
+async function insertDead(
+  tx: pg.PoolClient,
+  storeId: number,
+  entry: Entry,
+  summary: BodySummary,
+  cause: Cause,
+): Promise<void> {
+  await tx.query(
+    `insert into possync.dead (store_id, epoch, seq, v, body, type, key, aggregates, kind, sqlstate, error,
+                               behind_epoch, behind_seq, next_try_at)
+     values ($1::int, $2::int, $3::bigint, $4::int, $5::text, $6::text, $7::text, $8::text[], $9::text, $10::text,
+             $11::text, $12::int, $13::bigint,
+             case when $9::text = 'missing_parent' then clock_timestamp() + interval '1 minute' end)`,
+    [
+      storeId,
+      entry.epoch,
+      entry.seq,
+      entry.v,
+      entry.body,
+      summary.type,
+      summary.key,
+      summary.aggregates,
+      cause.kind,
+      cause.sqlstate,
+      cause.error,
+      cause.behind?.epoch ?? null,
+      cause.behind?.seq ?? null,
+    ],
+  );
+}
