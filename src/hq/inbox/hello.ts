@@ -77,9 +77,7 @@ function refuseUnfit(message: Hello, store: DbStoreRow | undefined): Refuse | un
   if (store?.code !== message.store) {
     return refuse('store', `the credential is not of store ${message.store}`);
   }
-  return store?.active === true
-    ? undefined
-    : refuse('disabled', `store ${message.store} is deactivated at HQ`);
+  return store.active ? undefined : refuse('disabled', `store ${message.store} is deactivated at HQ`);
 }
 
 function refuse(code: Refuse['code'], detail: string): Refuse {
