@@ -16,7 +16,7 @@ describe('a run of tests with POSSYNC_TEST_PG_URL', () => {
     const child = await startNode(args, { cwd: ROOT, env });
     const { code, stdout, stderr } = await child.ended(60_000);
     assert.equal(code, 0, stdout + stderr);
-    assert.match(stdout, /\[PostgreSQL [\d.]+, POSSYNC_TEST_PG_URL\]/);
+    assert.match(stdout, /\[PostgreSQL .+, POSSYNC_TEST_PG_URL\]/);
     assert.match(stdout, /^4 passed, 0 failed$/m);
     const client = await connect({ url: server.url('postgres'), applicationName: 'possync test' });
     const { rows } = await client.query(`select datname from pg_database where datname like 'possync%'`);
