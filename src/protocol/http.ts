@@ -8,6 +8,8 @@ export const ROUTES = {
   pull: '/api/v1/sync/pull',
   push: '/api/v1/sync/push',
   enrol: '/api/v1/sync/enrol',
+  /** The next epoch, for a store whose history and HQ's have parted; answered by reEnrolAnswerSchema. */
+  reEnrol: '/api/v1/sync/re-enrol',
   /** Who am I, says HQ: store, credential and live connections. Needs a token. */
   whoami: '/api/v1/whoami',
   /** No token: time, version and the headers HQ received. */

@@ -222,6 +222,24 @@ export const enrolAnswerSchema = z.object({
   continuation: z.array(z.tuple([shortText, z.record(z.string(), z.unknown())])).optional(),
 });
 
+/** POST re-enrol: HQ closes the epoch and opens the next one. The same `request` gets the same answer again. */
+export const reEnrolSchema = z.object({
+  request: uuid,
+  /** The epoch of the store's database: HQ's next one is above it, even if HQ was restored. */
+  epoch: z.int().positive(),
+  instance: instanceSchema,
+  /** What HQ has acknowledged last: does HQ still know it? */
+  acked: z.object({ epoch: z.int().positive(), seq: position, chain }),
+});
+
+export const reEnrolAnswerSchema = z.object({
+  epoch: z.int().positive(),
+  /** Where HQ stood in the epoch that it closed. */
+  closed: z.object({ epoch: z.int().positive(), seq: position, chain }),
+  /** HQ has what it once acknowledged; if not, the store sends everything that it keeps. */
+  known: z.boolean(),
+});
+
 export type Instance = z.infer<typeof instanceSchema>;
 export type Hello = z.infer<typeof helloSchema>;
 export type Welcome = z.infer<typeof welcomeSchema>;
@@ -236,4 +254,6 @@ export type PushAnswer = z.infer<typeof pushAnswerSchema>;
 export type PushConflict = z.infer<typeof pushConflictSchema>;
 export type ErrorBody = z.infer<typeof errorBodySchema>;
 export type Enrol = z.infer<typeof enrolSchema>;
+export type ReEnrol = z.infer<typeof reEnrolSchema>;
+export type ReEnrolAnswer = z.infer<typeof reEnrolAnswerSchema>;
 export type EnrolAnswer = z.infer<typeof enrolAnswerSchema>;

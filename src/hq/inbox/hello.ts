@@ -84,7 +84,7 @@ function refuse(code: Refuse['code'], detail: string): Refuse {
   return { type: 'refuse', code, detail };
 }
 
-async function holderOf(db: Queryable, storeId: number): Promise<Instance | undefined> {
+export async function holderOf(db: Queryable, storeId: number): Promise<Instance | undefined> {
   const row = await queryMaybe<{ instance: string | null }>(
     db,
     'select instance::text as instance from possync.inbox where store_id = $1::int',

@@ -68,7 +68,7 @@ export async function settle(tx: pg.PoolClient, hq: Position): Promise<Settled> 
   if (agreement === 'unknown' || !(await keepsAllAfter(tx, hq, sealed, closed))) {
     return halted('PS-HQ-TOO-OLD', `HQ is at ${hq.seq}, and what follows is no longer kept here`);
   }
-  await move(tx, hq);
+  await movePosition(tx, hq);
   return { result: 'agreed' };
 }
 
@@ -126,7 +126,7 @@ async function keepsAllAfter(
 }
 
 /** Marks what lies before the position as acknowledged and what lies after it as not. */
-async function move(tx: Queryable, to: Position): Promise<void> {
+export async function movePosition(tx: Queryable, to: Position): Promise<void> {
   await tx.query(
     `with marked as (
        update possync.outbox set acked_at = clock_timestamp()

@@ -1,0 +1,100 @@
+/**
+ * Forgets acknowledged entries after 35 days, or after 7 when the disk is nearly full. Until then they are what an HQ
+ * that was restored from a backup gets again. What is not acknowledged is never touched.
+ */
+import { statfs } from 'node:fs/promises';
+import type pg from 'pg';
+import type { Clock } from '../../core/clock.ts';
+import type { Service } from '../../core/service.ts';
+import { queryOne } from '../../db/transaction.ts';
+
+export interface RetentionOptions {
+  readonly pool: pg.Pool;
+  readonly clock: Clock;
+  readonly days?: number;
+  /** Share of the disk that is free, 0 to 1; undefined: cannot be told. */
+  readonly freeShare?: () => Promise<number | undefined>;
+  readonly onError?: (error: unknown) => void;
+}
+
+export const RETENTION_DAYS_DEFAULT = 35;
+const DAYS_WHEN_FULL = 7;
+const FULL_BELOW = 0.1;
+const HOUR_MS = 3_600_000;
+/** Rows per statement: a purge of a month must not hold one long transaction. */
+const CHUNK = 10_000;
+
+export class OutboxRetention implements Service {
+  readonly name = 'outbox retention';
+  readonly #options: RetentionOptions;
+  #stopping: AbortController | undefined;
+  #loop: Promise<void> = Promise.resolve();
+
+  constructor(options: RetentionOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    if (this.#stopping !== undefined) return;
+    this.#stopping = new AbortController();
+    this.#loop = this.#run(this.#stopping.signal);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping?.abort();
+    this.#stopping = undefined;
+    await this.#loop;
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.round();
+      } catch (error) {
+        this.#options.onError?.(error); // an hour later is early enough
+      }
+      await this.#options.clock.sleep(HOUR_MS, signal);
+    }
+  }
+
+  /** Deletes what is old enough and returns how many entries that were. */
+  async round(): Promise<number> {
+    const { pool, days = RETENTION_DAYS_DEFAULT, freeShare = () => diskFree(pool) } = this.#options;
+    const free = await freeShare();
+    const kept = free !== undefined && free < FULL_BELOW ? Math.min(days, DAYS_WHEN_FULL) : days;
+    let deleted = 0;
+    for (;;) {
+      const count = await deleteAcked(pool, kept);
+      deleted += count;
+      if (count < CHUNK) return deleted;
+    }
+  }
+}
+
+/** Oldest first and without gaps: a way back is possible as far as the entries reach. */
+async function deleteAcked(pool: pg.Pool, days: number): Promise<number> {
+  const { rowCount } = await pool.query(
+    `delete from possync.outbox o using (
+       select x.epoch, x.seq from possync.outbox x
+        where x.acked_at < now() - make_interval(days => $1::int)
+          and (x.epoch, x.seq) <= (select s.epoch, s.seq from possync.sending s)
+        order by x.epoch, x.seq limit $2::int) old
+      where o.epoch = old.epoch and o.seq = old.seq and o.acked_at is not null`,
+    [days, CHUNK],
+  );
+  return rowCount ?? 0;
+}
+
+/** Of the disk that holds PostgreSQL's data, if it is on this machine and may be known. */
+async function diskFree(pool: pg.Pool): Promise<number | undefined> {
+  try {
+    const { directory } = await queryOne<{ directory: string }>(
+      pool,
+      `select current_setting('data_directory') as directory`,
+    );
+    const { bavail, blocks } = await statfs(directory);
+    return blocks > 0 ? bavail / blocks : undefined;
+  } catch {
+    return undefined; // no right to ask, or a database elsewhere: the full retention holds
+  }
+}
