@@ -14,6 +14,7 @@
  * New tables; two triggers on public.stores (SHARE ROW EXCLUSIVE, instant).
  */
 import type { Knex } from 'knex';
+import { TODAY_IN } from '../today.ts';
 
 export const name = '0004_stores';
 
@@ -59,15 +60,6 @@ create index audit_store_id on possync.audit (store_id, id);
 `;
 
 const TRIGGERS = `
--- Today in a time zone; one that PostgreSQL does not know (plain SQL may write any) counts as UTC, and fails nothing.
-create function possync.today_in(zone text) returns date language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
-begin
-  return (now() at time zone zone)::date;
-exception when invalid_parameter_value then
-  return (now() at time zone 'UTC')::date;
-end $$;
-
 create function possync.note_store_ids() returns trigger language plpgsql
   security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -91,6 +83,7 @@ create trigger possync_tell_change after update of active on public.stores
 
 export async function up(db: Knex): Promise<void> {
   await db.raw(TABLES);
+  await db.raw(TODAY_IN);
   await db.raw(TRIGGERS);
 }
 

@@ -26,11 +26,40 @@ export interface CommandSpec {
 
 export const COMMANDS: readonly CommandSpec[] = [
   {
+    path: 'status',
+    args: [['[CODE]', 'at HQ: one store']],
+    summary: 'is it green? Link, queue, downloads; exit 0 green, 1 red, 69 cannot tell',
+    side: 'either',
+    examples: [
+      'possync status',
+      'possync status --wait drained --timeout 60',
+      'possync status --json | jq .connection',
+    ],
+    options: [
+      ['--short', 'one line'],
+      ['--wait <state>', 'wait until green, drained or caught-up; exit 1 when the time runs out'],
+      ['--timeout <duration>', 'longest wait (default 60s)'],
+      ['--watch [interval]', 'show it again and again (default every 2s); in a pipe one line per change'],
+      ['--all', 'at HQ: connected stores as well, however many'],
+      ['--red', 'at HQ: only stores that are not connected'],
+    ],
+    settings: ['stateDir'],
+    load: () => import('./commands/status.ts'),
+  },
+  {
     path: 'hq init',
     summary: 'create or upgrade the schema of HQ; may be repeated',
     side: 'none',
     examples: ['DATABASE_URL=postgres://…/pos_hq possync hq init'],
     load: () => import('./commands/hq-init.ts'),
+  },
+  {
+    path: 'hq reproject',
+    args: [['<TYPE>', 'data type, e.g. product']],
+    summary: 'compare every record of a type with what stores were given, and send what differs',
+    side: 'hq',
+    examples: ['possync hq reproject product'],
+    load: () => import('./commands/hq-reproject.ts'),
   },
   {
     path: 'stores add',
@@ -45,6 +74,21 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['--phone <text>', 'its telephone'],
     ],
     load: () => import('./commands/stores-add.ts'),
+  },
+  {
+    path: 'stores ls',
+    summary: 'list the stores',
+    side: 'hq',
+    examples: ['possync stores ls', 'possync stores ls --json'],
+    load: () => import('./commands/stores-ls.ts'),
+  },
+  {
+    path: 'stores show',
+    args: [['<CODE>', 'store code']],
+    summary: 'one store and its tokens',
+    side: 'hq',
+    examples: ['possync stores show NYC-001'],
+    load: () => import('./commands/stores-show.ts'),
   },
   {
     path: 'stores activate',
@@ -77,6 +121,15 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['--expires-in <duration>', 'how long it may be used (default 72h)'],
     ],
     load: () => import('./commands/token-issue.ts'),
+  },
+  {
+    path: 'token ls',
+    args: [['[CODE]', 'at HQ: only this store']],
+    summary: 'list tokens and credentials; never a secret',
+    side: 'either',
+    examples: ['possync token ls', 'possync token ls NYC-001 --json'],
+    settings: ['stateDir'],
+    load: () => import('./commands/token-ls.ts'),
   },
   {
     path: 'store init',

@@ -64,6 +64,8 @@ const ASCII: Glyphs = {
 export interface Paint {
   readonly level: 0 | 1;
   readonly isTTY: boolean;
+  /** The screen may be cleared and drawn again. */
+  readonly cursor: boolean;
   /** Columns of a terminal; 80 where it does not say (serial consoles report 0). */
   readonly width: number;
   readonly glyphs: Glyphs;
@@ -84,12 +86,7 @@ export interface Term {
 
 export function createTerm(stdout: OutputStream, stderr: OutputStream, flags: TermFlags, env: Env): Term {
   const paintFor = (stream: OutputStream): Paint =>
-    createPaint(
-      stream,
-      colourLevel(stream, flags, env),
-      useAscii(flags, env),
-      env.POSSYNC_COLORBLIND === '1',
-    );
+    createPaint(stream, colourLevel(stream, flags, env), useAscii(flags, env), env);
   const columns = stderr.columns ?? 0;
   return {
     out: paintFor(stdout),
@@ -124,12 +121,15 @@ function useAscii(flags: TermFlags, env: Env): boolean {
   return flags.ascii || (locale !== undefined && !/utf-?8/i.test(locale));
 }
 
-function createPaint(stream: OutputStream, level: 0 | 1, ascii: boolean, colourblind: boolean): Paint {
+function createPaint(stream: OutputStream, level: 0 | 1, ascii: boolean, env: Env): Paint {
   const chalk: ChalkInstance = new Chalk({ level });
   const columns = stream.columns ?? 0;
+  const colourblind = env.POSSYNC_COLORBLIND === '1';
+  const cursor = stream.isTTY === true && columns > 0 && env.TERM !== 'dumb';
   return {
     level,
     isTTY: stream.isTTY === true,
+    cursor,
     width: columns > 0 ? columns : 80,
     glyphs: ascii ? ASCII : UNICODE,
     good: (text) => (colourblind ? chalk.blue(text) : chalk.green(text)),

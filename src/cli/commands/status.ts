@@ -1,0 +1,98 @@
+/** `possync status`: one light, and beside it what waits; exit 0 green, 1 red or the wait ran out, 69 cannot tell. */
+import { EXIT, PossyncError, type ExitCode } from '../../core/errors.ts';
+import type { Args } from '../args.ts';
+import type { Answer, Context } from '../context.ts';
+import { jsonDocument } from '../render/json.ts';
+import type { Side } from '../status/side.ts';
+
+const SCHEMA = 'possync.status/1';
+const WAIT_MS_DEFAULT = 60_000;
+const POLL_MS = 200;
+const WATCH_MS_DEFAULT = 2_000;
+
+export async function run(context: Context, args: Args): Promise<Answer | ExitCode> {
+  const waitFor = args.choice('wait', ['green', 'drained', 'caught-up']);
+  const timeoutMs = args.durationMs('timeout') ?? WAIT_MS_DEFAULT;
+  const watch = args.flag('watch') || args.text('watch') !== undefined;
+  const watchMs = args.durationMs('watch') ?? WATCH_MS_DEFAULT;
+  const side = await openSide(context, args);
+  try {
+    if (watch) return await watchSide(context, side, watchMs);
+    const reached = waitFor === undefined ? undefined : await wait(context, side, waitFor, timeoutMs);
+    const view = await side.read();
+    const exit = (reached ?? side.isGreen(view)) ? EXIT.ok : EXIT.no;
+    return {
+      schema: SCHEMA,
+      exit,
+      body: { ...view, ...(waitFor === undefined ? {} : { wait: { for: waitFor, reached } }) },
+      text: (paint) => {
+        if (reached === false) context.note(`not ${waitFor ?? ''} within ${timeoutMs / 1_000} s`);
+        return args.flag('short') ? side.short(paint, view) : side.render(paint, view);
+      },
+    };
+  } finally {
+    await side.close();
+  }
+}
+
+async function openSide(context: Context, args: Args): Promise<Side<object>> {
+  const code = args.maybeAt(0);
+  const found = await context.database().catch((error: unknown) => {
+    // The daemon may still answer for its store when PostgreSQL does not.
+    if (error instanceof PossyncError && error.code === 'PS-DB-DOWN' && context.roleOverride !== 'hq')
+      return undefined;
+    throw error;
+  });
+  if (found?.role === 'hq') {
+    const { HqSide } = await import('../status/hq.ts');
+    const { showStore } = await import('../../hq/stores/stores.ts');
+    const storeId = code === undefined ? undefined : (await showStore(found.pool, code)).id;
+    return new HqSide(context, found.pool, storeId, {
+      all: args.flag('all'),
+      red: args.flag('red'),
+    }) as Side<object>;
+  }
+  const { StoreSide } = await import('../status/store.ts');
+  return new StoreSide(context, found?.pool) as Side<object>;
+}
+
+async function wait(
+  context: Context,
+  side: Side<object>,
+  what: 'green' | 'drained' | 'caught-up',
+  timeoutMs: number,
+): Promise<boolean> {
+  const { clock, signal } = context;
+  const until = clock.now() + timeoutMs;
+  const reached = await side.waitFor(what);
+  for (;;) {
+    if (await reached()) return true;
+    const left = until - clock.now();
+    if (left <= 0) return false;
+    await clock.sleep(Math.min(POLL_MS, left), signal);
+    signal.throwIfAborted();
+  }
+}
+
+/** On a terminal the picture is drawn again in place; elsewhere each change is one line. Ends with Ctrl-C. */
+async function watchSide(context: Context, side: Side<object>, everyMs: number): Promise<ExitCode> {
+  const { clock, signal, stdout, term } = context;
+  let last = '';
+  for (;;) {
+    const view = await side.read();
+    const exit = side.isGreen(view) ? EXIT.ok : EXIT.no;
+    const short = side.short(term.out, view);
+    if (term.json) {
+      const facts = short + JSON.stringify(view).replace(/"[a-z_]*(_at|_ms)":("[^"]*"|\d+|null)/g, '');
+      if (facts !== last) stdout.write(jsonDocument(SCHEMA, exit, { ...view }, clock.now()));
+      last = facts;
+    } else if (term.out.isTTY && term.out.cursor) {
+      stdout.write(`\u001b[H\u001b[2J${side.render(term.out, view)}`);
+    } else {
+      if (short !== last) stdout.write(`${new Date(clock.now()).toISOString()}  ${short}`);
+      last = short;
+    }
+    await clock.sleep(everyMs, signal);
+    signal.throwIfAborted();
+  }
+}
