@@ -50,10 +50,10 @@ async function openSide(context: Context, args: Args): Promise<Side<object>> {
     return new HqSide(context, found.pool, storeId, {
       all: args.flag('all'),
       red: args.flag('red'),
-    }) as Side<object>;
+    });
   }
   const { StoreSide } = await import('../status/store.ts');
-  return new StoreSide(context, found?.pool) as Side<object>;
+  return new StoreSide(context, found?.pool);
 }
 
 async function wait(

@@ -30,7 +30,7 @@ export function renderHqStatus(
       : trouble;
   const hidden = stores.length - shown.length;
   return (
-    `${renderHqShort(paint, status)}` +
+    renderHqShort(paint, status) +
     (shown.length === 0 ? '' : storeTable(paint, shown, nowMs)) +
     (shown.some(isRemembered) ? '  * last report before it disconnected; it can only have grown.\n' : '') +
     (hidden > 0 ? `  --all shows the other ${formatCount(hidden)}.\n` : '') +
