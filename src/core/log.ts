@@ -20,9 +20,9 @@ export type LogEvent =
   | 'log.dropped';
 
 export interface LogFields {
-  readonly event?: LogEvent;
+  readonly event?: LogEvent | undefined;
   /** A code of core/errors.ts. */
-  readonly code?: string;
+  readonly code?: string | undefined;
   /** Any thrown thing; its code and message are written, its stack only at level debug. */
   readonly err?: unknown;
   readonly [field: string]: unknown;

@@ -1,0 +1,80 @@
+/** Log lines of the link: each change once, and while it stays down a summary that grows rarer. */
+import type { Clock } from '../../core/clock.ts';
+import type { Log } from '../../core/log.ts';
+import { indicator, type LinkState } from './state.ts';
+
+/** After the link went down; then every hour. A week offline is 170 lines. */
+const SUMMARIES_MS = [60_000, 300_000, 900_000] as const;
+const SUMMARY_LATER_MS = 3_600_000;
+
+export class LinkReporter {
+  readonly #clock: Clock;
+  readonly #log: Log;
+  #downSinceMs: number | undefined;
+  #tries = 0;
+  #last: LinkState['reason'] = null;
+  #summaries = 0;
+  #cancel: () => void = () => undefined;
+
+  constructor(clock: Clock, log: Log) {
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  report(before: LinkState, after: LinkState, hqUrl: string): void {
+    if (after.name === 'waiting' && before.name !== 'waiting') {
+      this.#tries += 1;
+      this.#last = after.reason;
+      this.#log.debug('not connected', {
+        code: after.reason?.code,
+        attempt: after.attempt,
+        why: after.reason?.message,
+      });
+    }
+    if (after.session === 'http' && before.session !== 'http')
+      this.#log.info('WebSocket does not pass; syncing by polling over HTTP', { hq: hqUrl });
+    if (indicator(after) === 'green' && indicator(before) === 'red') this.#up(hqUrl);
+    else if (after.name === 'waiting' && this.#downSinceMs === undefined) this.#down(after, hqUrl);
+    else if (after.name === 'idle') this.stop();
+  }
+
+  stop(): void {
+    this.#cancel();
+    this.#downSinceMs = undefined;
+    this.#tries = 0;
+  }
+
+  #up(hqUrl: string): void {
+    const downMs = this.#downSinceMs === undefined ? undefined : this.#clock.now() - this.#downSinceMs;
+    this.#log.info('connected', { event: 'link.up', hq: hqUrl, tries: this.#tries, down_ms: downMs });
+    this.stop();
+  }
+
+  #down({ reason }: LinkState, hqUrl: string): void {
+    this.#downSinceMs = this.#clock.now();
+    this.#summaries = 0;
+    this.#log.warn('disconnected; the store keeps selling, retrying', {
+      event: 'link.down',
+      code: reason?.code,
+      why: reason?.message,
+      hq: hqUrl,
+    });
+    this.#expectSummary();
+  }
+
+  #expectSummary(): void {
+    const before = SUMMARIES_MS[this.#summaries - 1] ?? 0;
+    const at = SUMMARIES_MS[this.#summaries];
+    this.#cancel = this.#clock.after(at === undefined ? SUMMARY_LATER_MS : at - before, () => {
+      this.#summaries += 1;
+      this.#log.warn('still disconnected', {
+        event: 'link.still_down',
+        code: this.#last?.code,
+        why: this.#last?.message,
+        tries: this.#tries,
+        down_ms: this.#clock.now() - (this.#downSinceMs ?? this.#clock.now()),
+      });
+      this.#expectSummary();
+    });
+  }
+}

@@ -1,0 +1,375 @@
+/**
+ * The shell around the link's state machine: feeds it what happens, carries out what it says. LINK.md has the rules.
+ *
+ *   socket, timers, HTTP hello ── event ──▶ state.ts ── effects ──▶ socket, timers, HTTP hello, flow
+ *
+ * Everything that comes back late (a timer, a hello that was built for an older socket) is checked against what is
+ * current: a stale event must not move the machine.
+ */
+import { backoffDelay } from '../../core/backoff.ts';
+import { toPossyncError } from '../../core/classify.ts';
+import type { Clock } from '../../core/clock.ts';
+import { PossyncError } from '../../core/errors.ts';
+import type { Log } from '../../core/log.ts';
+import type { Service } from '../../core/service.ts';
+import type { Hello, HqFrame, Refuse, StatFrame, Welcome } from '../../protocol/messages.ts';
+import { failureOf, refusalFailure } from './failure.ts';
+import type { HqClient } from './hq-client.ts';
+import { LinkReporter } from './link-reporter.ts';
+import { networkFingerprint } from './network.ts';
+import { HqSocket } from './socket.ts';
+import {
+  INITIAL,
+  indicator,
+  step,
+  type Effect,
+  type LinkEvent,
+  type LinkState,
+  type Reason,
+  type SessionKind,
+  type StateName,
+} from './state.ts';
+
+export interface LinkOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random?: () => number;
+  /** What this store says of itself now. */
+  readonly hello: () => Promise<Hello>;
+  /** HQ welcomed a hello; resolves when the outbox has taken it in. */
+  readonly welcomed: (welcome: Welcome) => Promise<void>;
+  readonly refused: (refuse: Refuse) => Promise<void>;
+  /** A session is in force: pull and push now. */
+  readonly flow: () => void;
+  /** HQ's head moved: there is something to pull. */
+  readonly hint: (pos: number) => void;
+  readonly stat: (id: string | null) => Promise<StatFrame>;
+  /** The state changed; for the store's database. */
+  readonly changed: (snapshot: LinkSnapshot) => void;
+}
+
+export interface Session {
+  readonly fence: string;
+  readonly epoch: number;
+}
+
+/** What status shows of the link. */
+export interface LinkSnapshot {
+  readonly indicator: 'green' | 'red';
+  readonly state: StateName;
+  readonly session: SessionKind;
+  readonly sinceMs: number;
+  readonly lastFrameMs: number | null;
+  readonly rttMs: number | null;
+  readonly reason: Reason | null;
+  readonly attempt: number;
+  readonly nextAttemptMs: number | null;
+  readonly hqUrl: string | null;
+  readonly hqVersion: string | null;
+  readonly hqHead: number | null;
+}
+
+/** 5,000 stores at 15 s are 670 attempts a second at worst: HQ takes that; a longest wait of a minute would keep a
+ * mended line red for a minute. */
+export const BACKOFF = { baseMs: 1_000, capMs: 15_000 } as const;
+/** After a refusal that only a person can lift. */
+export const MINUTES_MS = 300_000;
+/** Green for so long counts as recovered: a link that flaps keeps its backoff. */
+export const STEADY_MS = 60_000;
+/** HQ heard hello and does not answer: its database is stuck, or an older session is being asked whether it lives. */
+const GREETING_MS = 20_000;
+const STAT_MS = 30_000;
+const NETWORK_LOOK_MS = 2_000;
+
+export class Link implements Service {
+  readonly name = 'link';
+  readonly #options: LinkOptions;
+  readonly #reporter: LinkReporter;
+  #state: LinkState = INITIAL;
+  #sinceMs: number;
+  #client: HqClient | undefined;
+  #socket: HqSocket | undefined;
+  #session: Session | undefined;
+  #polling: Promise<void> | undefined;
+  #lastFrameMs: number | null = null;
+  #nextAttemptMs: number | null = null;
+  #hqVersion: string | null = null;
+  #hqHead: number | null = null;
+  #cancelWait: () => void = () => undefined;
+  #cancelSteady: () => void = () => undefined;
+  #cancelGreeting: () => void = () => undefined;
+  #cancelStat: () => void = () => undefined;
+  #stopping = new AbortController();
+  #started = false;
+
+  constructor(options: LinkOptions) {
+    this.#options = options;
+    this.#sinceMs = options.clock.now();
+    this.#reporter = new LinkReporter(options.clock, options.log);
+  }
+
+  start(): void {
+    this.#stopping = new AbortController();
+    this.#started = true;
+    void this.#watchNetwork(this.#stopping.signal);
+    if (this.#client !== undefined) this.#dispatch({ type: 'start' });
+  }
+
+  async stop(): Promise<void> {
+    this.#started = false;
+    this.#stopping.abort();
+    this.#dispatch({ type: 'stop' });
+    this.#reporter.stop();
+    await this.#polling;
+  }
+
+  /** HQ as it is to be reached from now on, with another credential or address; undefined: there is none. */
+  use(client: HqClient | undefined): void {
+    const before = this.#client;
+    this.#client = client;
+    if (!this.#started) return;
+    if (client === undefined) this.#dispatch({ type: 'stop' });
+    else this.#dispatch({ type: before === undefined ? 'start' : 'renew' });
+  }
+
+  /** A person asks for a new connection now. */
+  reconnect(): void {
+    this.#dispatch({ type: 'renew' });
+  }
+
+  /** HQ answered a push of that session with 409: only a new hello helps, unless there has been one meanwhile. */
+  fenced(session: Session): void {
+    if (this.#session?.fence === session.fence) this.#dispatch({ type: 'fenced' });
+  }
+
+  get session(): Session | undefined {
+    return this.#session;
+  }
+
+  /** HQ, unless it refuses this store: pulls need no session. */
+  get reachableHq(): HqClient | undefined {
+    return this.#state.refused || this.#state.name === 'idle' ? undefined : this.#client;
+  }
+
+  snapshot(): LinkSnapshot {
+    const { name, session, attempt, reason } = this.#state;
+    return {
+      indicator: indicator(this.#state),
+      state: name,
+      session,
+      sinceMs: this.#sinceMs,
+      lastFrameMs: this.#lastFrameMs,
+      rttMs: this.#socket?.rttMs ?? null,
+      reason,
+      attempt,
+      nextAttemptMs: name === 'waiting' ? this.#nextAttemptMs : null,
+      hqUrl: this.#client?.url ?? null,
+      hqVersion: this.#hqVersion,
+      hqHead: this.#hqHead,
+    };
+  }
+
+  #dispatch(event: LinkEvent): void {
+    const before = this.#state;
+    const { state, effects } = step(before, event);
+    this.#state = state;
+    if (indicator(before) !== indicator(state) || before.name === 'idle' || state.name === 'idle')
+      this.#sinceMs = this.#options.clock.now();
+    if (state.session === 'none') this.#session = undefined;
+    if (before.name === 'greeting' && state.name !== 'greeting') this.#cancelGreeting();
+    if (before.name === 'online' && state.name !== 'online') {
+      this.#cancelSteady();
+      this.#cancelStat();
+    }
+    for (const effect of effects) this.#perform(effect);
+    if (state !== before) {
+      this.#reporter.report(before, state, this.#client?.url ?? '');
+      this.#options.changed(this.snapshot());
+    }
+  }
+
+  #perform(effect: Effect): void {
+    switch (effect.do) {
+      case 'connect':
+        void this.#connect();
+        break;
+      case 'hello':
+        void this.#greet();
+        break;
+      case 'drop':
+        this.#socket?.drop(effect.why);
+        this.#socket = undefined;
+        break;
+      case 'wait':
+        this.#wait(effect);
+        break;
+      case 'cancelWait':
+        this.#cancelWait();
+        break;
+      case 'poll':
+        this.#polling ??= this.#poll().finally(() => {
+          this.#polling = undefined;
+        });
+        break;
+      case 'expectSteady':
+        this.#socket?.greeted();
+        this.#cancelSteady = this.#options.clock.after(STEADY_MS, () => {
+          this.#dispatch({ type: 'steady' });
+        });
+        this.#reportStat();
+        break;
+      case 'flow':
+        this.#options.flow();
+        break;
+    }
+  }
+
+  /** A hello over HTTP that is still under way would fence the socket's: it is waited for. */
+  async #connect(): Promise<void> {
+    await this.#polling;
+    const client = this.#client;
+    if (client === undefined || this.#state.name !== 'connecting' || this.#socket !== undefined) return;
+    const socket = new HqSocket(client, this.#options.clock, {
+      opened: () => {
+        this.#dispatch({ type: 'opened' });
+      },
+      frame: (frame) => {
+        this.#frame(socket, frame);
+      },
+      life: () => {
+        this.#lastFrameMs = this.#options.clock.now();
+      },
+      failed: (failure) => {
+        this.#socket = undefined;
+        this.#dispatch({ type: 'failed', ...failure });
+      },
+      closed: (failure) => {
+        this.#socket = undefined;
+        this.#dispatch({ type: 'closed', ...failure });
+      },
+      silent: () => {
+        this.#dispatch({ type: 'silent' });
+      },
+    });
+    this.#socket = socket;
+  }
+
+  async #greet(): Promise<void> {
+    const socket = this.#socket;
+    this.#cancelGreeting = this.#options.clock.after(GREETING_MS, () => {
+      const error = new PossyncError('PS-HQ-NOTREADY', 'HQ does not answer hello');
+      this.#dispatch({ type: 'failed', ...failureOf(error) });
+    });
+    try {
+      const hello = await this.#options.hello();
+      if (this.#socket === socket) socket?.hello(hello);
+    } catch (error) {
+      if (this.#socket === socket) this.#dispatch({ type: 'failed', ...failureOf(toPossyncError(error)) });
+    }
+  }
+
+  #frame(socket: HqSocket, frame: HqFrame): void {
+    switch (frame.type) {
+      case 'welcome':
+        void this.#welcomed(socket, frame);
+        break;
+      case 'refuse':
+        void this.#options.refused(frame).catch((error: unknown) => {
+          this.#options.log.warn('could not note the refusal', { err: error });
+        });
+        this.#dispatch({ type: 'refused', ...refusalFailure(frame) });
+        break;
+      case 'head':
+        this.#hqHead = frame.pos;
+        this.#options.hint(frame.pos);
+        break;
+      case 'ask':
+        void this.#sendStat(socket, frame.id);
+        break;
+      case 'ping':
+      case 'pong':
+        break; // the socket's own
+    }
+  }
+
+  async #welcomed(socket: HqSocket, welcome: Welcome): Promise<void> {
+    try {
+      await this.#options.welcomed(welcome);
+    } catch (error) {
+      if (this.#socket === socket) this.#dispatch({ type: 'failed', ...failureOf(toPossyncError(error)) });
+      return;
+    }
+    if (this.#socket !== socket || this.#state.name !== 'greeting') return;
+    this.#accept(welcome);
+    this.#dispatch({ type: 'welcomed' });
+  }
+
+  #accept(welcome: Welcome): void {
+    this.#session = { fence: welcome.fence, epoch: welcome.epoch };
+    this.#hqVersion = welcome.hq.software;
+    this.#hqHead = welcome.head;
+  }
+
+  /** Hello over HTTP: where WebSocket is blocked both flows go on by polling; the light stays red. */
+  async #poll(): Promise<void> {
+    const client = this.#client;
+    if (client === undefined) return;
+    try {
+      const answer = await client.hello(await this.#options.hello(), this.#stopping.signal);
+      if (this.#client !== client) return;
+      if (answer.type === 'refuse') {
+        await this.#options.refused(answer);
+        this.#dispatch({ type: 'unpolled', ...refusalFailure(answer) });
+        return;
+      }
+      await this.#options.welcomed(answer);
+      this.#accept(answer);
+      this.#dispatch({ type: 'polled' });
+    } catch (error) {
+      this.#dispatch({ type: 'unpolled', ...failureOf(toPossyncError(error)) });
+    }
+  }
+
+  #wait({ pace, attempt, floorMs }: Extract<Effect, { do: 'wait' }>): void {
+    const { clock, random = Math.random } = this.#options;
+    const delay =
+      pace === 'minutes'
+        ? Math.max(floorMs, Math.floor(MINUTES_MS * (1 + random() / 10)))
+        : backoffDelay(attempt, { ...BACKOFF, random }, floorMs);
+    this.#nextAttemptMs = clock.now() + delay;
+    this.#cancelWait();
+    this.#cancelWait = clock.after(delay, () => {
+      this.#dispatch({ type: 'due' });
+    });
+  }
+
+  #reportStat(): void {
+    const socket = this.#socket;
+    if (socket === undefined) return;
+    void this.#sendStat(socket, null);
+    this.#cancelStat = this.#options.clock.after(STAT_MS, () => {
+      this.#reportStat();
+    });
+  }
+
+  async #sendStat(socket: HqSocket, id: string | null): Promise<void> {
+    try {
+      socket.send(await this.#options.stat(id));
+    } catch (error) {
+      this.#options.log.debug('could not read the figures for HQ', { err: error });
+    }
+  }
+
+  async #watchNetwork(signal: AbortSignal): Promise<void> {
+    let before = await networkFingerprint();
+    while (!signal.aborted) {
+      await this.#options.clock.sleep(NETWORK_LOOK_MS, signal);
+      if (this.#state.name === 'online') continue;
+      const now = await networkFingerprint();
+      if (now === before) continue;
+      before = now;
+      this.#options.log.info('the network of this machine changed: trying again');
+      this.#dispatch({ type: 'hurry' });
+    }
+  }
+}
