@@ -1,0 +1,122 @@
+/** SQL: writes the link's state into the store's database, at each change and every five seconds. */
+import type { Clock } from '../../core/clock.ts';
+import type { Service } from '../../core/service.ts';
+import { VERSION } from '../../core/version.ts';
+import type { Queryable } from '../../db/transaction.ts';
+import type { LinkSnapshot } from './link.ts';
+
+export interface RecorderOptions {
+  readonly db: Queryable;
+  readonly clock: Clock;
+  readonly snapshot: () => LinkSnapshot;
+  /** kid of the credential in use. */
+  readonly kid: () => string | null;
+}
+
+/** Readers take a row older than 10 s for a daemon that is gone. */
+const WRITE_MS = 5_000;
+
+export class LinkRecorder implements Service {
+  readonly name = 'link recorder';
+  readonly #options: RecorderOptions;
+  readonly #startedMs: number;
+  #writing: Promise<void> | undefined;
+  #again = false;
+  #cancel: () => void = () => undefined;
+  #stopped = true;
+
+  constructor(options: RecorderOptions) {
+    this.#options = options;
+    this.#startedMs = options.clock.now();
+  }
+
+  start(): void {
+    this.#stopped = false;
+    this.#beat();
+  }
+
+  /** The last state stays in the table: it is red, because the link was stopped before. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancel();
+    await this.#writing;
+    await this.#write();
+  }
+
+  /** Something changed. One statement at a time; changes that come meanwhile share the next one. */
+  changed(): void {
+    if (this.#stopped) return;
+    if (this.#writing !== undefined) {
+      this.#again = true;
+      return;
+    }
+    this.#writing = this.#write().finally(() => {
+      this.#writing = undefined;
+      if (!this.#again) return;
+      this.#again = false;
+      this.changed();
+    });
+  }
+
+  #beat(): void {
+    this.changed();
+    this.#cancel = this.#options.clock.after(WRITE_MS, () => {
+      if (!this.#stopped) this.#beat();
+    });
+  }
+
+  async #write(): Promise<void> {
+    try {
+      await writeLink(this.#options.db, {
+        ...this.#options.snapshot(),
+        kid: this.#options.kid(),
+        startedMs: this.#startedMs,
+      });
+    } catch {
+      // PostgreSQL is away: the row grows old, which is exactly what readers must see.
+    }
+  }
+}
+
+interface LinkRecord extends LinkSnapshot {
+  readonly kid: string | null;
+  readonly startedMs: number;
+}
+
+async function writeLink(db: Queryable, link: LinkRecord): Promise<void> {
+  await db.query(
+    `insert into possync.link (one, indicator, state, session, since, last_frame_at, rtt_ms, reason_code,
+            reason_message, attempt, next_attempt_at, hq_url, hq_version, hq_head, kid, pid, version, started_at,
+            written_at)
+     values (true, $1::text, $2::text, $3::text, to_timestamp($4::double precision / 1000),
+             to_timestamp($5::double precision / 1000), $6::integer, $7::text, $8::text, $9::integer,
+             to_timestamp($10::double precision / 1000), $11::text, $12::text, $13::bigint, $14::text, $15::integer,
+             $16::text, to_timestamp($17::double precision / 1000), clock_timestamp())
+     on conflict (one) do update
+        set indicator = excluded.indicator, state = excluded.state, session = excluded.session,
+            since = excluded.since, last_frame_at = excluded.last_frame_at, rtt_ms = excluded.rtt_ms,
+            reason_code = excluded.reason_code, reason_message = excluded.reason_message,
+            attempt = excluded.attempt, next_attempt_at = excluded.next_attempt_at, hq_url = excluded.hq_url,
+            hq_version = excluded.hq_version, hq_head = excluded.hq_head, kid = excluded.kid, pid = excluded.pid,
+            version = excluded.version, started_at = excluded.started_at, written_at = excluded.written_at`,
+    [
+      link.indicator,
+      link.state,
+      link.session,
+      link.sinceMs,
+      link.lastFrameMs,
+      link.rttMs,
+      link.reason?.code ?? null,
+      link.reason?.message ?? null,
+      link.attempt,
+      link.nextAttemptMs,
+      link.hqUrl,
+      link.hqVersion,
+      link.hqHead,
+      link.kid,
+      process.pid,
+      VERSION,
+      link.startedMs,
+    ],
+  );
+}
