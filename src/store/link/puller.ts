@@ -74,21 +74,26 @@ export class Puller implements Service {
   }
 
   async #run(signal: AbortSignal): Promise<void> {
-    const { clock, intervalMs = PULL_INTERVAL_MS } = this.#options;
+    const { intervalMs = PULL_INTERVAL_MS } = this.#options;
     while (!signal.aborted) {
+      this.#wanted = false;
       if (this.#options.hq() !== undefined) await this.#routine();
-      if (this.#wanted || signal.aborted) continue;
-      const nap = new AbortController();
-      this.#wake = () => {
-        nap.abort();
-      };
       // The first tick anywhere in the interval: stores that start together must not poll together.
-      await clock.sleep(intervalMs * (0.5 + Math.random() / 2), nap.signal);
+      await this.#nap(intervalMs * (0.5 + Math.random() / 2), signal);
     }
   }
 
+  /** Until a hint or the end; not at all if a hint came meanwhile. */
+  async #nap(ms: number, signal: AbortSignal): Promise<void> {
+    if (this.#wanted || signal.aborted) return;
+    const waking = new AbortController();
+    this.#wake = () => {
+      waking.abort();
+    };
+    await this.#options.clock.sleep(ms, waking.signal);
+  }
+
   async #routine(): Promise<void> {
-    this.#wanted = false;
     const { log } = this.#options;
     try {
       const result = await this.pullNow();

@@ -28,6 +28,7 @@ const REFUSAL_BYTES = 16 * 1024;
 
 export class HqSocket {
   readonly #ws: WebSocket;
+  readonly #clock: Clock;
   readonly #events: SocketEvents;
   readonly #heartbeat: Heartbeat;
   readonly #cancelAttempt: () => void;
@@ -37,6 +38,7 @@ export class HqSocket {
   #over = false;
 
   constructor(client: HqClient, clock: Clock, events: SocketEvents) {
+    this.#clock = clock;
     this.#events = events;
     this.#heartbeat = new Heartbeat({
       clock,
@@ -205,9 +207,9 @@ export class HqSocket {
     this.#ws.on('error', () => undefined); // ending an attempt that is still connecting reports an error
     if (this.#ws.readyState === WebSocket.OPEN) this.#ws.close(code);
     // A close frame goes out if it can; nobody waits for the answer of a line that may be dead.
-    setTimeout(() => {
+    this.#clock.after(CLOSE_WAIT_MS, () => {
       this.#ws.terminate();
-    }, CLOSE_WAIT_MS).unref();
+    });
     if (this.#ws.readyState === WebSocket.CONNECTING) this.#ws.terminate();
     tell();
   }

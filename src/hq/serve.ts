@@ -1,0 +1,155 @@
+/**
+ * Composition of HQ's server: database, sealing, inbox, live sockets and the port, started in this order and stopped
+ * in the reverse one, so that nobody is let in before everything behind is there.
+ *
+ *   HTTP ─┬─ pull ─▶ feed            Sealer ── round ──▶ StoreSockets ── hint ──▶ stores
+ *         ├─ push ─▶ inbox           Listener ─ tokens, stores, asks ─▶ StoreSockets
+ *         ├─ hello, enrol
+ *         └─ upgrade ─▶ StoreSockets
+ */
+import type pg from 'pg';
+import { systemClock } from '../core/clock.ts';
+import { ServiceGroup } from '../core/service.ts';
+import { installTriggers } from '../db/capture.ts';
+import { Listener } from '../db/listener.ts';
+import { migrate, requireCurrentSchema } from '../db/migrations.ts';
+import { createPool } from '../db/pool.ts';
+import { DEFAULT_PORT } from '../protocol/http.ts';
+import { ENTITIES } from '../protocol/entities.ts';
+import { readPage } from './feed/pull.ts';
+import { Sealer } from './feed/sealer.ts';
+import type { Rooms } from './http-routes.ts';
+import { readHqId } from './identity.ts';
+import { hello } from './inbox/hello.ts';
+import { InboxMaintenance } from './inbox/maintenance.ts';
+import { push } from './inbox/push.ts';
+import type { HqOptions, RunningHq } from './options.ts';
+import { HqServer } from './server.ts';
+import { enrol } from './stores/enrol.ts';
+import { LINKS_CHANNEL } from './stores/live.ts';
+import { StoreSockets } from './stores/sockets.ts';
+import { STORES_CHANNEL } from './stores/stores.ts';
+import { authenticate, forgetCredentials } from './stores/tokens.ts';
+
+/** Twelve batches at once keep two cores busy; the rest is for pages, hellos and the sealer. */
+const POOL_SIZE = 20;
+/** A graceful stop waits for bodies in hand at most so long. */
+const FINISH_MS = 8_000;
+
+/** Starts HQ's server; throws PS-DB-…, PS-LISTEN, PS-CFG-PLAINTEXT or PS-TLS-FILES before anything is served. */
+export async function startHq(options: HqOptions): Promise<RunningHq> {
+  const { databaseUrl, clock = systemClock, entities = ENTITIES, tls } = options;
+  const log = options.log.child({ component: 'hq' });
+  if (options.migrate === true) await migrate('hq', databaseUrl, (db) => installTriggers(db, 'hq', entities));
+  const pool = createPool({ url: databaseUrl, applicationName: 'possync hq', max: POOL_SIZE });
+  try {
+    await requireCurrentSchema(pool, 'hq');
+    const hqId = await readHqId(pool);
+    const sockets = new StoreSockets({
+      pool,
+      clock,
+      log,
+      hello: (caller, message, isAlive) => hello(pool, caller.storeId, message, isAlive),
+    });
+    const server = new HqServer({
+      hqId,
+      rooms: roomsOf(pool, sockets),
+      clock,
+      log,
+      host: options.host ?? (tls === undefined ? '127.0.0.1' : '0.0.0.0'),
+      port: options.port ?? DEFAULT_PORT,
+      tls,
+      allowPlaintext: options.allowPlaintext ?? false,
+      onSocket: (socket, caller, remote) => {
+        sockets.accept(socket, caller, remote);
+      },
+    });
+    const services = new ServiceGroup('hq', [
+      { name: 'database pool', start: () => undefined, stop: () => pool.end() },
+      new InboxMaintenance({
+        pool,
+        clock,
+        onRound: ({ unplaceable }) => {
+          if (unplaceable > 0) log.warn('rows without a partition', { rows: unplaceable });
+        },
+        onError: (error) => {
+          log.error('maintenance of the inbox failed; trying again in a minute', { err: error });
+        },
+      }),
+      sockets,
+      new Listener({
+        database: { url: databaseUrl, applicationName: 'possync hq listen' },
+        channels: [LINKS_CHANNEL, STORES_CHANNEL],
+        woken: (channel, payload) => {
+          if (channel !== LINKS_CHANNEL) forgetCredentials(pool);
+          sockets.notified(channel, payload);
+        },
+        clock,
+      }),
+      new Sealer({
+        pool,
+        clock,
+        log,
+        onRound: (round) => {
+          sockets.announce(round);
+        },
+      }),
+      server,
+    ]);
+    await services.start();
+    log.info('HQ is serving', { event: 'start', url: server.url, hq: hqId });
+    let stopping: Promise<void> | undefined;
+    return {
+      url: server.url,
+      port: server.port,
+      reload: () => {
+        server.reloadTls();
+      },
+      dump: () => ({
+        url: server.url,
+        stores: sockets.size,
+        pool: { total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount },
+        certificateUntil: server.certificateNotAfter?.toISOString() ?? null,
+        memory: process.memoryUsage(),
+      }),
+      stop: () => (stopping ??= stopAll(services, server, sockets, clock.after)),
+    };
+  } catch (error) {
+    if (!pool.ended) await pool.end();
+    throw error;
+  }
+}
+
+function roomsOf(pool: pg.Pool, sockets: StoreSockets): Rooms {
+  return {
+    authenticate: (bearer) => authenticate(pool, bearer),
+    hello: (caller, message) =>
+      hello(pool, caller.storeId, message, (instance) => sockets.isAlive(caller.storeId, instance)),
+    page: (request) => readPage(pool, request),
+    push: (caller, message) => push(pool, caller.storeId, message),
+    enrol: (message) => enrol(pool, message),
+    ready: () => requireCurrentSchema(pool, 'hq'),
+    connections: (storeId) => sockets.connections(storeId),
+  };
+}
+
+/**
+ * Sockets are told to go first and when to return; the port closes, bodies in hand are finished, and what is left
+ * after FINISH_MS is cut.
+ */
+async function stopAll(
+  services: ServiceGroup,
+  server: HqServer,
+  sockets: StoreSockets,
+  after: (ms: number, fn: () => void) => () => void,
+): Promise<void> {
+  const cancel = after(FINISH_MS, () => {
+    server.cut();
+  });
+  try {
+    await sockets.stop();
+    await services.stop();
+  } finally {
+    cancel();
+  }
+}
