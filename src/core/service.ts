@@ -10,6 +10,8 @@ export interface Service {
 /** A composed server or daemon that is up: `stop` is graceful and may be called twice. */
 export interface Running {
   stop(): Promise<void>;
+  /** Resolves when it cannot go on by itself, with the reason; the caller stops it and exits with its code. */
+  readonly failed?: Promise<Error>;
 }
 
 /**

@@ -27,7 +27,9 @@ export interface ShutdownOptions {
 }
 
 export interface Ended {
-  readonly signal: NodeJS.Signals;
+  /** undefined: it ended because it could not go on, see `failure`. */
+  readonly signal: NodeJS.Signals | undefined;
+  readonly failure: Error | undefined;
   /** Everything in hand was finished. */
   readonly graceful: boolean;
 }
@@ -42,8 +44,16 @@ export async function runUntilSignal(running: Running, options: ShutdownOptions)
     on('SIGUSR1', options.onReconnect),
     on('SIGUSR2', options.onDump),
   ];
-  const first = await nextEndSignal();
-  log.info(`${first.signal}: stopping`, { event: 'stop' });
+  const waiting = nextEndSignal();
+  const first = await Promise.race([
+    waiting.then(({ signal }) => ({ signal, failure: undefined })),
+    ...(running.failed === undefined
+      ? []
+      : [running.failed.then((failure) => ({ signal: undefined, failure }))]),
+  ]);
+  waiting.cancel();
+  if (first.failure === undefined) log.info(`${first.signal}: stopping`, { event: 'stop' });
+  else log.error('cannot go on: stopping', { event: 'stop', err: first.failure });
   const second = nextEndSignal();
   const timer = new AbortController();
   const outcome = await Promise.race([
@@ -64,7 +74,7 @@ export async function runUntilSignal(running: Running, options: ShutdownOptions)
     log.warn(outcome === 'late' ? `not stopped after ${graceMs} ms` : 'second signal: not waiting', {
       holding: process.getActiveResourcesInfo().slice(0, 20),
     });
-  return { signal: first.signal, graceful: outcome === 'stopped' };
+  return { ...first, graceful: outcome === 'stopped' };
 }
 
 function on(signal: NodeJS.Signals, handler: (() => void) | undefined): () => void {

@@ -8,7 +8,7 @@
  *         └─ upgrade ─▶ StoreSockets
  */
 import type pg from 'pg';
-import { systemClock } from '../core/clock.ts';
+import { systemClock, type Clock } from '../core/clock.ts';
 import { ServiceGroup } from '../core/service.ts';
 import { installTriggers } from '../db/capture.ts';
 import { Listener } from '../db/listener.ts';
@@ -112,7 +112,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
         certificateUntil: server.certificateNotAfter?.toISOString() ?? null,
         memory: process.memoryUsage(),
       }),
-      stop: () => (stopping ??= stopAll(services, server, sockets, clock.after)),
+      stop: () => (stopping ??= stopAll(services, server, sockets, clock)),
     };
   } catch (error) {
     if (!pool.ended) await pool.end();
@@ -141,9 +141,9 @@ async function stopAll(
   services: ServiceGroup,
   server: HqServer,
   sockets: StoreSockets,
-  after: (ms: number, fn: () => void) => () => void,
+  clock: Clock,
 ): Promise<void> {
-  const cancel = after(FINISH_MS, () => {
+  const cancel = clock.after(FINISH_MS, () => {
     server.cut();
   });
   try {

@@ -9,8 +9,6 @@
  *
  * Killed anywhere, or with the reply lost, the same command run again ends with one credential that HQ knows.
  */
-import { randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { isAbsolute, resolve } from 'node:path';
 import type pg from 'pg';
 import { normalizeHqUrl } from '../config/codecs.ts';
@@ -21,9 +19,8 @@ import { SOFTWARE } from '../core/version.ts';
 import { installTriggers } from '../db/capture.ts';
 import { migrate } from '../db/migrations.ts';
 import { createPool } from '../db/pool.ts';
-import { queryMaybe } from '../db/transaction.ts';
 import { ENTITIES, type Entity } from '../protocol/entities.ts';
-import type { EnrolAnswer, Instance } from '../protocol/messages.ts';
+import type { EnrolAnswer } from '../protocol/messages.ts';
 import {
   finishPending,
   preparePending,
@@ -31,6 +28,7 @@ import {
   saveCredential,
   type StoreCredential,
 } from './credential.ts';
+import { readInstance } from './instance.ts';
 import { HqClient } from './link/hq-client.ts';
 import { readStoreIdentity } from './outbox/identity.ts';
 import { bindStore, refuseReplacement } from './binding.ts';
@@ -176,21 +174,5 @@ async function enrolAt(
     };
   } finally {
     client.close();
-  }
-}
-
-async function readInstance(pool: pg.Pool): Promise<Instance> {
-  const system = await queryMaybe<{ id: string }>(
-    pool,
-    `select system_identifier::text as id from pg_catalog.pg_control_system()`,
-  );
-  return { boot: await bootId(), daemon: randomUUID(), pgSysid: system?.id ?? 'unknown' };
-}
-
-async function bootId(): Promise<string> {
-  try {
-    return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
-  } catch {
-    return 'unknown'; // not Linux: the daemon's own id still tells two processes apart
   }
 }

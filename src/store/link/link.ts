@@ -138,8 +138,8 @@ export class Link implements Service {
   }
 
   /** HQ answered a push of that session with 409: only a new hello helps, unless there has been one meanwhile. */
-  fenced(session: Session): void {
-    if (this.#session?.fence === session.fence) this.#dispatch({ type: 'fenced' });
+  fenced(fence: string): void {
+    if (this.#session?.fence === fence) this.#dispatch({ type: 'fenced' });
   }
 
   get session(): Session | undefined {

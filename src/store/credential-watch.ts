@@ -1,0 +1,98 @@
+/** Notices a new credential file at once, so that enrolling again needs no restart: a watch as the hint, a poll as the net. */
+import { watch, type FSWatcher } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import type { Clock } from '../core/clock.ts';
+import type { Log } from '../core/log.ts';
+import type { Service } from '../core/service.ts';
+import { credentialPath, readCredential, type StoreCredential } from './credential.ts';
+
+export interface CredentialWatchOptions {
+  readonly stateDir: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Called at start, and whenever the content may have changed; undefined = not enrolled. */
+  readonly found: (credential: StoreCredential | undefined) => Promise<void>;
+}
+
+/** inotify does not see everything (network file systems, full tables): this is how late we are then. */
+const POLL_MS = 2_000;
+
+export class CredentialWatch implements Service {
+  readonly name = 'credential watch';
+  readonly #options: CredentialWatchOptions;
+  #stopping = new AbortController();
+  #watcher: FSWatcher | undefined;
+  #running: Promise<void> | undefined;
+  #wake: () => void = () => undefined;
+  #seen = '';
+  #forced = false;
+
+  constructor(options: CredentialWatchOptions) {
+    this.#options = options;
+  }
+
+  async start(): Promise<void> {
+    this.#stopping = new AbortController();
+    try {
+      this.#watcher = watch(this.#options.stateDir, { persistent: false }, () => {
+        this.#wake();
+      });
+      this.#watcher.on('error', () => undefined); // the poll goes on
+    } catch {
+      // The directory comes with the enrolment; until then the poll looks.
+    }
+    await this.#look();
+    this.#running = this.#run(this.#stopping.signal);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#watcher?.close();
+    this.#wake();
+    await this.#running;
+  }
+
+  /** Reads it again even if the file looks the same (SIGHUP). */
+  reload(): void {
+    this.#forced = true;
+    this.#wake();
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const nap = new AbortController();
+      this.#wake = () => {
+        nap.abort();
+      };
+      await this.#options.clock.sleep(POLL_MS, nap.signal);
+      await this.#look();
+    }
+  }
+
+  async #look(): Promise<void> {
+    const { stateDir, log, found } = this.#options;
+    const mark = await fileMark(credentialPath(stateDir));
+    if (mark === this.#seen && !this.#forced) return;
+    try {
+      const credential = await readCredential(stateDir);
+      this.#seen = mark;
+      this.#forced = false;
+      await found(credential);
+    } catch (error) {
+      // Said once per state of the file; the credential in use stays in use.
+      if (this.#seen !== mark || this.#forced) log.error('the credential cannot be used', { err: error });
+      this.#seen = mark;
+      this.#forced = false;
+    }
+  }
+}
+
+/** Changes whenever the file is replaced: a rename brings another inode. */
+async function fileMark(path: string): Promise<string> {
+  try {
+    const { ino, size, mtimeMs } = await stat(path);
+    return `${ino} ${size} ${mtimeMs}`;
+  } catch {
+    return 'none';
+  }
+}

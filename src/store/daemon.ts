@@ -1,0 +1,333 @@
+/**
+ * Composition of the store's daemon: everything between the store's PostgreSQL and HQ.
+ *
+ *   lock ─ one daemon per database
+ *   CredentialWatch ─ credential ─▶ HqClient ─▶ Link ─ session, flow, hint ─▶ Pusher, Puller
+ *   Pusher: outbox ─▶ HQ         Puller: HQ ─▶ mirror        LinkRecorder ─▶ possync.link
+ *   LocalApi: status, pull, push, reload for the commands on this machine
+ *
+ * Sales never wait for any of it: it could be killed at any line, and what it did not finish it does again.
+ */
+import { setDefaultAutoSelectFamilyAttemptTimeout } from 'node:net';
+import { join } from 'node:path';
+import type pg from 'pg';
+import { systemClock } from '../core/clock.ts';
+import { PossyncError } from '../core/errors.ts';
+import { isLoopback } from '../core/loopback.ts';
+import { ServiceGroup } from '../core/service.ts';
+import { SOFTWARE } from '../core/version.ts';
+import { installTriggers } from '../db/capture.ts';
+import { migrate, requireCurrentSchema } from '../db/migrations.ts';
+import { createPool } from '../db/pool.ts';
+import { ENTITIES } from '../protocol/entities.ts';
+import type { Hello, Instance, StatFrame } from '../protocol/messages.ts';
+import { BODY_VERSION, PROTOCOL_VERSION } from '../protocol/version.ts';
+import type { StoreCredential } from './credential.ts';
+import { CredentialWatch } from './credential-watch.ts';
+import { DaemonLock } from './daemon-lock.ts';
+import { readInstance } from './instance.ts';
+import { HqClient } from './link/hq-client.ts';
+import { CONNECT_MS } from './link/http-exchange.ts';
+import { Link } from './link/link.ts';
+import { Puller } from './link/puller.ts';
+import { LinkRecorder } from './link/recorder.ts';
+import { LocalApi } from './local-api.ts';
+import { Mirror } from './mirror/mirror.ts';
+import type { DaemonOptions, RunningDaemon } from './options.ts';
+import { readStoreIdentity } from './outbox/identity.ts';
+import { Outbox } from './outbox/outbox.ts';
+import { Pusher } from './outbox/pusher.ts';
+import { PushRounds } from './push-rounds.ts';
+
+const POOL_SIZE = 6;
+const STATUS_LISTEN_DEFAULT = { host: '127.0.0.1', port: 3002 } as const;
+
+/** Starts the daemon; throws PS-DB-…, PS-DAEMON-TWICE. HQ may be away, and the store may not be enrolled yet. */
+export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon> {
+  const { databaseUrl, entities = ENTITIES } = options;
+  // Node's 250 ms per address gives up on the right one where the line is slow.
+  setDefaultAutoSelectFamilyAttemptTimeout(CONNECT_MS);
+  if (options.migrate === true)
+    await migrate('store', databaseUrl, (db) => installTriggers(db, 'store', entities));
+  const pool = createPool({ url: databaseUrl, applicationName: 'possync store', max: POOL_SIZE });
+  try {
+    await requireCurrentSchema(pool, 'store');
+    return await new Daemon(options, pool, await readInstance(pool)).run();
+  } catch (error) {
+    if (!pool.ended) await pool.end();
+    throw error;
+  }
+}
+
+class Daemon {
+  readonly #options: DaemonOptions;
+  readonly #pool: pg.Pool;
+  readonly #instance: Instance;
+  readonly #outbox: Outbox;
+  readonly #mirror: Mirror;
+  readonly #link: Link;
+  readonly #pusher: Pusher;
+  readonly #puller: Puller;
+  readonly #recorder: LinkRecorder;
+  readonly #watch: CredentialWatch;
+  readonly #api: LocalApi;
+  readonly #rounds = new PushRounds();
+  #credential: StoreCredential | undefined;
+  #client: HqClient | undefined;
+  /** Of the push on its way: a 409 is about that session, not about one begun meanwhile. */
+  #sentFence = '';
+  #fail: (error: Error) => void = () => undefined;
+
+  constructor(options: DaemonOptions, pool: pg.Pool, instance: Instance) {
+    const { clock = systemClock, entities = ENTITIES } = options;
+    const log = options.log.child({ component: 'store' });
+    this.#options = options;
+    this.#pool = pool;
+    this.#instance = instance;
+    this.#outbox = new Outbox(pool);
+    this.#mirror = new Mirror({ pool, entities });
+    this.#puller = new Puller({
+      mirror: this.#mirror,
+      hq: () => this.#link.reachableHq,
+      clock,
+      log,
+      ...(options.pullIntervalMs === undefined ? {} : { intervalMs: options.pullIntervalMs }),
+    });
+    this.#pusher = this.#makePusher();
+    this.#link = new Link({
+      clock,
+      log,
+      hello: () => this.#hello(),
+      welcomed: async (welcome) => {
+        const settled = await this.#outbox.applyWelcome(welcome);
+        if (settled.result === 'halted')
+          log.error('sending has halted', { code: settled.code, why: settled.why });
+      },
+      refused: (refuse) => this.#outbox.refused(refuse),
+      flow: () => {
+        this.#puller.hint();
+        this.#pusher.wake();
+      },
+      hint: () => {
+        this.#puller.hint();
+      },
+      stat: (id) => this.#stat(id),
+      changed: () => {
+        this.#recorder.changed();
+      },
+    });
+    this.#recorder = new LinkRecorder({
+      db: pool,
+      clock,
+      snapshot: () => this.#link.snapshot(),
+      kid: () => this.#credential?.kid ?? null,
+    });
+    this.#watch = new CredentialWatch({
+      stateDir: options.stateDir,
+      clock,
+      log,
+      found: (credential) => this.#use(credential),
+    });
+    this.#api = new LocalApi({
+      socketPath: join(options.runtimeDir ?? options.stateDir, 'store.sock'),
+      listen: options.statusListen === undefined ? STATUS_LISTEN_DEFAULT : options.statusListen,
+      log,
+      status: () => this.#status(),
+      indicator: () => {
+        const { indicator, reason } = this.#link.snapshot();
+        return { indicator, code: reason?.code ?? null };
+      },
+      ready: () => requireCurrentSchema(pool, 'store'),
+      pull: (fresh) => this.#puller.pullNow({ fresh }),
+      push: () => this.#pushNow(),
+      reload: () => {
+        this.#watch.reload();
+      },
+    });
+  }
+
+  async run(): Promise<RunningDaemon> {
+    const { databaseUrl, clock = systemClock, log, stateDir, runtimeDir } = this.#options;
+    const failed = new Promise<Error>((resolve) => {
+      this.#fail = resolve;
+    });
+    const services = new ServiceGroup('store daemon', [
+      { name: 'database pool', start: () => undefined, stop: () => this.#pool.end() },
+      new DaemonLock({
+        database: { url: databaseUrl, applicationName: 'possync store lock' },
+        clock,
+        log,
+        lost: (error) => {
+          this.#fail(error);
+        },
+      }),
+      this.#recorder,
+      this.#puller,
+      this.#pusher,
+      this.#link,
+      this.#watch,
+      this.#api,
+    ]);
+    await services.start();
+    log.info('the daemon is running', { event: 'start', store: this.#credential?.code ?? null });
+    let stopping: Promise<void> | undefined;
+    return {
+      failed,
+      socketPath: join(runtimeDir ?? stateDir, 'store.sock'),
+      statusUrl: this.#api.url,
+      reload: () => {
+        this.#watch.reload();
+      },
+      reconnect: () => {
+        this.#link.reconnect();
+      },
+      dump: () => ({
+        link: this.#link.snapshot(),
+        store: this.#credential?.code ?? null,
+        kid: this.#credential?.kid ?? null,
+        instance: this.#instance,
+        pool: { total: this.#pool.totalCount, idle: this.#pool.idleCount, waiting: this.#pool.waitingCount },
+        memory: process.memoryUsage(),
+      }),
+      stop: () =>
+        (stopping ??= services.stop().finally(() => {
+          this.#client?.close();
+        })),
+    };
+  }
+
+  #makePusher(): Pusher {
+    const { databaseUrl, clock = systemClock, pushIntervalMs } = this.#options;
+    const log = this.#options.log.child({ component: 'push' });
+    let failing: string | undefined;
+    return new Pusher({
+      outbox: this.#outbox,
+      clock,
+      session: () => this.#link.session,
+      send: async (push, signal) => {
+        const client = this.#client;
+        if (client === undefined) throw new PossyncError('PS-NOT-ENROLLED', 'the store is not enrolled');
+        this.#sentFence = push.fence;
+        return await client.push(push, signal);
+      },
+      onFenced: () => {
+        this.#link.fenced(this.#sentFence);
+      },
+      onPushed: (batch) => {
+        log.info('batch acknowledged', { event: 'push.batch', ...batch });
+      },
+      onHalted: (halt) => {
+        log.error('sending has halted', { code: halt.code, why: halt.why });
+      },
+      onError: (error, delayMs) => {
+        this.#rounds.failed(error);
+        // The same trouble is one line, not one for every try of a long outage.
+        log[failing === error.code ? 'debug' : 'warn']('could not push', {
+          code: error.code,
+          err: error,
+          delayMs,
+        });
+        failing = error.code;
+      },
+      onRound: (sent) => {
+        failing = undefined;
+        this.#rounds.done(sent);
+      },
+      listen: true,
+      ...(databaseUrl === undefined ? {} : { listenUrl: databaseUrl }),
+      ...(pushIntervalMs === undefined ? {} : { intervalMs: pushIntervalMs }),
+    });
+  }
+
+  /** A credential that is new, changed or gone. */
+  async #use(credential: StoreCredential | undefined): Promise<void> {
+    const before = this.#client;
+    if (credential === undefined) {
+      this.#credential = undefined;
+      this.#client = undefined;
+      this.#link.use(undefined);
+    } else {
+      await this.#refuseForeign(credential);
+      const url = this.#options.hqUrl ?? credential.hqUrl;
+      this.#refusePlaintext(url, credential);
+      const caFile = this.#options.caFile ?? credential.caFile;
+      this.#client = new HqClient({
+        url,
+        credential: credential.token,
+        hqId: credential.hqId,
+        software: SOFTWARE,
+        ...(caFile === undefined ? {} : { caFile }),
+      });
+      this.#credential = credential;
+      this.#options.log.info('credential read', {
+        event: 'config.reloaded',
+        kid: credential.kid,
+        store: credential.code,
+        hq: url,
+      });
+      this.#link.use(this.#client);
+    }
+    before?.close();
+  }
+
+  async #refuseForeign({ storeId, code }: StoreCredential): Promise<void> {
+    const bound = await readStoreIdentity(this.#pool);
+    if (bound?.id !== storeId)
+      throw new PossyncError('PS-TOKEN-STORE', `the credential is of store ${code}`, {
+        why:
+          bound === undefined
+            ? 'this database is bound to no store'
+            : `this database is that of ${bound.code}`,
+      });
+  }
+
+  #refusePlaintext(url: string, { allowPlaintext }: StoreCredential): void {
+    const { protocol, hostname } = new URL(url);
+    if (protocol === 'https:' || protocol === 'wss:' || isLoopback(hostname)) return;
+    if (allowPlaintext === true || this.#options.allowPlaintext === true) return;
+    throw new PossyncError('PS-CFG-PLAINTEXT', `HQ's address ${url} is not encrypted`, {
+      why: 'the credential and every sale would cross the network in the clear',
+    });
+  }
+
+  async #hello(): Promise<Hello> {
+    const [part, mirror] = await Promise.all([this.#outbox.helloPart(), this.#mirror.state()]);
+    return {
+      type: 'hello',
+      v: PROTOCOL_VERSION,
+      store: this.#credential?.code ?? '',
+      instance: this.#instance,
+      ...part,
+      in: { pos: mirror.pos, nonce: mirror.nonce, paged: mirror.paged },
+      bodyVersion: BODY_VERSION,
+      software: SOFTWARE,
+    };
+  }
+
+  async #stat(id: string | null): Promise<StatFrame> {
+    const [counts, mirror] = await Promise.all([this.#outbox.counts(), this.#mirror.state()]);
+    const { queued, queuedHigh, bytes, oldestAt, halted, ackedSeq } = counts;
+    return {
+      type: 'stat',
+      id,
+      out: { queued, queuedHigh, bytes, oldestAt, halted, acked: ackedSeq },
+      in: {
+        pos: mirror.pos,
+        appliedAt: mirror.appliedAt,
+        error: mirror.error?.message.slice(0, 2_000) ?? null,
+      },
+    };
+  }
+
+  async #status(): Promise<unknown> {
+    const [queue, mirror] = await Promise.all([this.#outbox.counts(), this.#mirror.state()]);
+    return { role: 'store', source: 'daemon', connection: this.#link.snapshot(), queue, mirror };
+  }
+
+  /** Through the pusher's own loop: two rounds at once would send every batch twice. */
+  async #pushNow(): Promise<number> {
+    const round = this.#rounds.next();
+    this.#pusher.wake();
+    return await round;
+  }
+}
