@@ -64,6 +64,10 @@ function clientConfig({ url, applicationName, statementTimeoutMs }: DatabaseOpti
 export function createPool(options: DatabaseOptions): pg.Pool {
   const pool = new pg.Pool({ ...clientConfig(options), max: options.max ?? 5, idleTimeoutMillis: 30_000 });
   pool.on('error', () => undefined);
+  // A connection in use has no listener of the pool: its end would be an uncaught exception, beside the query's own.
+  pool.on('connect', (client) => {
+    client.on('error', () => undefined);
+  });
   return pool;
 }
 

@@ -150,7 +150,7 @@ begin
   for v_batch in
     with taken as (delete from possync.capture c returning c.entity, c.pk),
          keys as (select distinct t.entity, t.pk from taken t)
-    select k.entity, array_agg(k.pk) as pks from keys k group by k.entity
+    select k.entity, array_agg(k.pk) as pks from keys k group by k.entity order by k.entity
   loop
     v_moved := 0;
     v_touched := '{}';
