@@ -1,0 +1,6 @@
+/** Delays that a fault consists of; nothing is ever waited for with it. */
+import { setTimeout as delay } from 'node:timers/promises';
+
+export async function sleep(ms: number): Promise<void> {
+  await delay(ms);
+}
