@@ -160,7 +160,7 @@ async function upgrade(probe: Probe, key: string): Promise<UpgradeAnswer> {
 }
 
 function notUpgraded({ status, headers, text }: UpgradeAnswer, name: string): Finding {
-  const server = headers.server ?? [headers.via ?? []].flat().join(', ');
+  const server = [headers.server ?? headers.via ?? []].flat().join(', ');
   const who = server === '' ? '' : ` (${headers.server === undefined ? 'Via' : 'Server'}: ${server})`;
   const detail = { target: name, evidence: { status, server } };
   if (headers[HQ_HEADER] !== undefined) {
