@@ -149,8 +149,15 @@ export class StoreSocket {
   #message(data: Buffer, isBinary: boolean): void {
     this.#alive();
     const frame = isBinary ? undefined : decode(data);
-    if (frame === undefined || (frame.type === 'hello') === (this.#hello !== undefined)) {
-      this.close(CLOSE.badFrame, frame === undefined ? 'not a frame of the protocol' : 'frame out of turn');
+    if (frame === undefined) {
+      this.close(CLOSE.badFrame, 'not a frame of the protocol');
+      return;
+    }
+    if (
+      (frame.type === 'hello' && this.#hello !== undefined) ||
+      (frame.type === 'stat' && this.#hello === undefined)
+    ) {
+      this.close(CLOSE.badFrame, 'frame out of turn');
       return;
     }
     switch (frame.type) {
