@@ -31,7 +31,7 @@ describe('transfers on the way up', () => {
     destinationUp = new Up(destination, hq, 8);
   });
   afterEach(async () => {
-    await Promise.all([hq.close(), source.close(), destination.close()]);
+    for (const side of [hq, source, destination]) await side.close();
   });
 
   const statusAtHq = async (id: string): Promise<string | undefined> => {
