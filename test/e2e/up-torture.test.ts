@@ -28,10 +28,10 @@ import {
 import { differences, Up } from '../support/up.ts';
 
 const TILLS = 4;
-const STEPS = 80;
-/** Tills go on until each fault has happened so often; the cap only ends a run that cannot get there. */
-const ENOUGH = 3;
-const STEPS_CAP = 1_500;
+const STEPS = 60;
+/** Tills go on until each fault has happened; the cap only ends a run that cannot get there. */
+const ENOUGH = 1;
+const STEPS_CAP = 600;
 const DATES = ['2026-10-31', '2026-11-01', '2026-11-20', '2019-05-05'];
 
 interface Faults {
