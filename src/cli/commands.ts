@@ -202,6 +202,18 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/queue-drop.ts'),
   },
   {
+    path: 'demo',
+    summary: 'a chain in a box: HQ, stores and tills on a private PostgreSQL',
+    side: 'none',
+    examples: ['possync demo', 'possync demo --for 20s --json'],
+    options: [
+      ['--for <duration>', 'end by itself after this time'],
+      ['--stores <n>', 'how many stores (default 3)'],
+      ['--seed <n>', 'what the tills sell and which store is cut off'],
+    ],
+    load: () => import('./commands/demo.ts'),
+  },
+  {
     path: 'explain',
     args: [['<CODE>', 'e.g. PS-DB-DOWN']],
     summary: 'what a code means and what to do; works without a network',
