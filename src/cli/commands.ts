@@ -24,6 +24,8 @@ export interface CommandSpec {
   readonly load: () => Promise<CommandModule>;
 }
 
+const SERVER: readonly OptionName[] = ['logDir', 'logLevel', 'metricsListen'];
+
 export const COMMANDS: readonly CommandSpec[] = [
   {
     path: 'status',
@@ -52,6 +54,19 @@ export const COMMANDS: readonly CommandSpec[] = [
     side: 'none',
     examples: ['DATABASE_URL=postgres://…/pos_hq possync hq init'],
     load: () => import('./commands/hq-init.ts'),
+  },
+  {
+    path: 'hq serve',
+    summary: 'run HQ: HTTP and WebSocket on one port',
+    side: 'none',
+    examples: ['possync hq serve', 'possync hq serve --migrate --port 3001', 'possync hq serve --check'],
+    options: [
+      ['--migrate', 'upgrade the schema first, if it is old'],
+      ['--check', 'check settings, certificate, database and schema, then exit 0 or 78'],
+    ],
+    settings: ['listenPort', 'listenHost', 'tlsCertFile', 'tlsKeyFile', 'allowPlaintext', ...SERVER],
+    service: true,
+    load: () => import('./commands/hq-serve.ts'),
   },
   {
     path: 'hq reproject',
@@ -139,6 +154,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: [['--replace', 'this empty server takes over from a lost one']],
     settings: ['tokenFile', 'hqUrl', 'stateDir', 'tlsCaFile', 'allowPlaintext'],
     load: () => import('./commands/store-init.ts'),
+  },
+  {
+    path: 'store daemon',
+    summary: 'run the sync of a store',
+    side: 'none',
+    examples: ['possync store daemon', 'possync store daemon --migrate'],
+    options: [['--migrate', 'upgrade the schema first, if it is old']],
+    settings: ['stateDir', 'hqUrl', 'pushIntervalMs', 'tlsCaFile', 'statusListen', ...SERVER],
+    service: true,
+    load: () => import('./commands/store-daemon.ts'),
   },
   {
     path: 'queue ls',

@@ -38,6 +38,7 @@ import { readStoreIdentity } from './outbox/identity.ts';
 import { Outbox } from './outbox/outbox.ts';
 import { Pusher } from './outbox/pusher.ts';
 import { PushRounds } from './push-rounds.ts';
+import { readStoreStatus } from './status.ts';
 
 const POOL_SIZE = 6;
 const STATUS_LISTEN_DEFAULT = { host: '127.0.0.1', port: 3002 } as const;
@@ -320,8 +321,7 @@ class Daemon {
   }
 
   async #status(): Promise<unknown> {
-    const [queue, mirror] = await Promise.all([this.#outbox.counts(), this.#mirror.state()]);
-    return { role: 'store', source: 'daemon', connection: this.#link.snapshot(), queue, mirror };
+    return await readStoreStatus(this.#pool, { stateDir: this.#options.stateDir, source: 'daemon' });
   }
 
   /** Through the pusher's own loop: two rounds at once would send every batch twice. */

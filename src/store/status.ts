@@ -50,7 +50,9 @@ export async function readStoreStatus(
       const link = await readLinkRow(tx);
       const queue = await countQueue(tx);
       const mirror = await readMirrorState(tx);
-      const running = source === 'daemon' || (link !== undefined && nowMs - link.writtenMs <= FRESH_MS);
+      // A daemon that was stopped says so in its last row: it is idle although it has a store to connect.
+      const stopped = link === undefined || (link.state === 'idle' && identity !== undefined);
+      const running = source === 'daemon' || (!stopped && nowMs - link.writtenMs <= FRESH_MS);
       const connection = connectionOf(link, running, nowMs, identity !== undefined);
       const green = connection.indicator === 'green';
       const lastSyncMs = latest(queue.ackedAt, mirror.appliedAt, green ? connection.last_frame_at : null);
