@@ -62,7 +62,7 @@ export interface Facts {
   pingHeaders?: Readonly<Record<string, string>>;
   skewMs?: number;
   whoami?: Whoami;
-  db?: pg.Client;
+  db?: pg.Pool;
   /** The daemon's status document. */
   daemon?: Readonly<Record<string, unknown>>;
   /** The link is green, as the daemon or its row in the database says. */

@@ -135,7 +135,7 @@ export class Lab {
       patience: { ...LAB_PATIENCE, ...situation.patience },
       only: situation.only ?? [],
       // A second of its own, needed only where buffering is the fault.
-      skip: situation.only === undefined ? ['path.proxybuffer'] : [],
+      skip: situation.only === undefined ? ['path.proxybuffer', 'daemon', 'db', 'queue'] : [],
       deep: situation.deep === true,
       budgetMs: 15_000,
     });
