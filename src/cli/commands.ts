@@ -21,6 +21,8 @@ export interface CommandSpec {
   readonly settings?: readonly OptionName[];
   /** Runs until it is stopped, and handles signals itself. */
   readonly service?: true;
+  /** Runs with wrong settings as well, and says what is wrong with them. */
+  readonly explainsSettings?: true;
   readonly load: () => Promise<CommandModule>;
 }
 
@@ -237,6 +239,32 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['--seed <n>', 'what the tills sell and which store is cut off'],
     ],
     load: () => import('./commands/demo.ts'),
+  },
+  {
+    path: 'diagnose',
+    args: [['[CHECK...]', 'layers, ids or globs: dns tls.expiry "ws.*"; all without']],
+    summary: 'what is wrong, and what to do; works before a store is installed',
+    side: 'none',
+    examples: [
+      'possync diagnose',
+      'possync diagnose --hq wss://hq.example.com:3001',
+      'possync diagnose dns tls.expiry',
+      'possync diagnose --quick --format nagios',
+    ],
+    options: [
+      ['--hq <url>', 'look only at the way to this HQ; needs no installation'],
+      ['--only <list>', 'checks, as the arguments, separated by commas'],
+      ['--skip <list>', 'checks to leave out, separated by commas'],
+      ['--quick', 'at most 3 s'],
+      ['--deep', 'idle time-outs, throughput and transparent proxies as well; up to 2 min'],
+      ['--list', 'list the checks'],
+      ['--format <format>', 'text, json, jsonl, nagios, junit or prom'],
+      ['--strict', 'exit 2 when something only warns'],
+      ['--timeout <duration>', 'total time (default 15s)'],
+    ],
+    settings: ['tlsCaFile', 'stateDir', 'logDir'],
+    explainsSettings: true,
+    load: () => import('./commands/diagnose.ts'),
   },
   {
     path: 'explain',

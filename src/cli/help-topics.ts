@@ -6,6 +6,7 @@ const EXIT_MEANING: Readonly<Record<keyof typeof EXIT, string>> = {
   ok: 'done; green; no failed check',
   no: 'it worked, and the answer is no: red, a failed check, the wait ran out',
   warn: 'only with --strict: warnings, no failures',
+  unknown: 'only with --format nagios: the checks themselves failed',
   usage: 'unknown command, flag or value; or the wrong side',
   noInput: 'a config or token file is missing or unreadable',
   unavailable: 'HQ, the daemon or the database could not be reached; nothing changed, retry is safe',

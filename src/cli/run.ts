@@ -66,8 +66,10 @@ async function runCommand(
     configFile: typeof options.config === 'string' ? options.config : undefined,
     side: side ?? role ?? (spec.side === 'hq' ? 'hq' : undefined),
     root: host.root,
+    lenient: spec.explainsSettings === true,
   });
-  for (const warning of loaded.warnings) host.stderr.write(`warning: ${warning}\n`);
+  if (spec.explainsSettings !== true)
+    for (const warning of loaded.warnings) host.stderr.write(`warning: ${warning}\n`);
   const context = new Context({
     loaded,
     term,

@@ -28,6 +28,8 @@ export interface ConfigInput {
   /** Which packaged file applies: /etc/possync/hq.json or store.json. */
   readonly side?: 'hq' | 'store' | undefined;
   readonly root?: boolean;
+  /** Returns the faults instead of throwing them, with defaults in their place: for the command that explains them. */
+  readonly lenient?: boolean;
 }
 
 export type Source = 'flag' | 'environment' | 'file' | 'default';
@@ -37,6 +39,8 @@ export interface LoadedConfig {
   readonly sources: Readonly<Record<OptionName, Source>>;
   readonly file: string | undefined;
   readonly warnings: readonly string[];
+  /** Only with `lenient`. */
+  readonly faults: readonly string[];
 }
 
 /** Throws PS-CFG-INVALID naming every fault, or PS-FILE-READ for a config file that was named and cannot be read. */
@@ -53,9 +57,10 @@ export function loadConfig(input: ConfigInput): LoadedConfig {
     if (found !== undefined && values[name] === undefined) {
       const shown = spec.secret === true ? 'its value' : `'${found.text}'`;
       faults.push(`${found.label}: ${shown} is not ${spec.codec.rule}`);
+      values[name] = spec.fallback(input.env);
     }
   }
-  if (faults.length > 0) {
+  if (faults.length > 0 && input.lenient !== true) {
     throw new PossyncError(
       'PS-CFG-INVALID',
       faults.length === 1 ? 'a setting is wrong' : `${faults.length} settings are wrong`,
@@ -68,6 +73,7 @@ export function loadConfig(input: ConfigInput): LoadedConfig {
     sources: sources as Record<OptionName, Source>,
     file: file.path,
     warnings: unknownNames(input.env),
+    faults,
   };
 }
 
@@ -102,7 +108,7 @@ interface ConfigFile {
 }
 
 function readConfigFile(input: ConfigInput, faults: string[]): ConfigFile {
-  const found = findConfigFile(input);
+  const found = findConfigFile(input, faults);
   if (found === undefined) return { path: undefined, values: {} };
   let parsed: unknown;
   try {
@@ -130,12 +136,16 @@ function readConfigFile(input: ConfigInput, faults: string[]): ConfigFile {
   return { path: found.path, values };
 }
 
-function findConfigFile(input: ConfigInput): { path: string; text: string } | undefined {
+function findConfigFile(input: ConfigInput, faults: string[]): { path: string; text: string } | undefined {
   const named = input.configFile ?? input.env.POSSYNC_CONFIG;
   if (named !== undefined && named !== '') {
     try {
       return { path: named, text: readFileSync(named, 'utf8') };
     } catch (error) {
+      if (input.lenient === true) {
+        faults.push(`cannot read ${named}`);
+        return undefined;
+      }
       throw new PossyncError('PS-FILE-READ', `cannot read the config file ${named}`, {
         why: error instanceof Error ? error.message : String(error),
         cause: error,

@@ -14,6 +14,8 @@ export const EXIT = {
   no: 1,
   /** Only with --strict: warnings, no failures. */
   warn: 2,
+  /** Only with --format nagios: the checks themselves failed. */
+  unknown: 3,
   usage: 64,
   noInput: 66,
   unavailable: 69,
