@@ -178,7 +178,7 @@ export const ERRORS = {
   'PS-UP-EPOCH': {
     exit: 1,
     retry: 'minutes',
-    hint: 'this database was replaced; if it is the right one, run: possync store re-enrol',
+    hint: 'run `possync store re-enrol` if this is the right database; another one has replaced it',
   },
   /** Another live machine holds this store's session. */
   'PS-OTHER-INSTANCE': {
@@ -187,11 +187,11 @@ export const ERRORS = {
     hint: 'stop the clone, or give it a store and token of its own',
   },
   /** This session was replaced by a newer one of the same store. */
-  'PS-FENCED': { exit: 75, retry: 'soon', hint: 'nothing; possync says hello again' },
+  'PS-FENCED': { exit: 75, retry: 'soon', hint: 'wait; possync says hello again' },
   /** HQ was restored to before what this store still keeps. */
   'PS-HQ-TOO-OLD': { exit: 1, retry: 'minutes', hint: 'run: possync store reexport --from DATE' },
   /** HQ lost the round that this store's cursor names; everything is pulled again. */
-  'PS-DOWN-RESYNC': { exit: 75, retry: 'soon', hint: 'nothing; a full download follows by itself' },
+  'PS-DOWN-RESYNC': { exit: 75, retry: 'soon', hint: 'wait; a full download follows by itself' },
   /** A download could not be applied here; the store stays on the last whole state of HQ. */
   'PS-APPLY-FAILED': {
     exit: 1,
@@ -202,13 +202,13 @@ export const ERRORS = {
   'PS-HQ-REJECTED': {
     exit: 1,
     retry: 'never',
-    hint: 'at HQ: possync queue ls --dead, then queue retry or queue drop',
+    hint: 'look at it at HQ: possync queue ls --dead; then queue retry or queue drop',
   },
   /** Too many records refused in a row: HQ stops this store rather than park them all. */
   'PS-UP-BREAKER': {
     exit: 1,
     retry: 'minutes',
-    hint: 'at HQ: possync queue ls --dead; mend the cause, then queue retry',
+    hint: 'look at HQ: possync queue ls --dead; mend the cause, then queue retry',
   },
   /** No such entry in the queue. */
   'PS-QUEUE-UNKNOWN': { exit: 1, retry: 'never', hint: 'list the entries with `possync queue ls`' },

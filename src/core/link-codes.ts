@@ -94,7 +94,7 @@ export const LINK_CODES = {
   'PS-HTTP-CUT': {
     exit: 69,
     retry: 'soon',
-    hint: 'nothing; possync tries again. If it repeats: possync diagnose',
+    hint: 'wait; possync tries again. If it repeats: possync diagnose',
   },
   /** Another HQ than the one this store was enrolled with answers. */
   'PS-HTTP-OTHERHQ': {
@@ -107,7 +107,7 @@ export const LINK_CODES = {
   /** HQ asks to come back later. */
   'PS-HQ-BUSY': { exit: 75, retry: 'slow', hint: 'wait; possync comes back by itself' },
   /** HQ's database is not migrated or away. */
-  'PS-HQ-NOTREADY': { exit: 69, retry: 'slow', hint: 'at HQ: run `possync hq init` and look at its log' },
+  'PS-HQ-NOTREADY': { exit: 69, retry: 'slow', hint: 'run `possync hq init` at HQ and look at its log' },
   /** Something else than possync HQ answers at that address. */
   'PS-HTTP-NOTHQ': {
     exit: 69,
@@ -125,12 +125,12 @@ export const LINK_CODES = {
   /** A message is larger than its limit. */
   'PS-TOO-LARGE': { exit: 70, retry: 'minutes', hint: 'report this with the type of record that caused it' },
   /** The WebSocket was closed or cut. */
-  'PS-WS-CLOSED': { exit: 69, retry: 'soon', hint: 'nothing; possync reconnects by itself' },
+  'PS-WS-CLOSED': { exit: 69, retry: 'soon', hint: 'wait; possync reconnects by itself' },
   /** No frame for two heartbeats. */
   'PS-WS-SILENT': {
     exit: 69,
     retry: 'soon',
-    hint: 'nothing; possync reconnects by itself. If it repeats: possync diagnose',
+    hint: 'wait; possync reconnects by itself. If it repeats: possync diagnose',
   },
   /** The upgrade to WebSocket was refused. */
   'PS-WS-REFUSED': {

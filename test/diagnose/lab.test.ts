@@ -101,7 +101,7 @@ describe('two faults', () => {
     ['frames are swallowed', 'the disk is full'],
     ['HQ is not ready', 'everybody may read the credential'],
     ['the address of HQ is no address', 'the disk is full'],
-    ['the proxy forbids the port', 'the machine is overloaded'],
+    ['the proxy forbids the port', 'the clock is not synchronised'],
   ];
   for (const [root, other] of pairs) {
     it(`give the root: ${root}, and ${other}`, async () => {

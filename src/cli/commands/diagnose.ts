@@ -1,4 +1,5 @@
 /** `possync diagnose`: runs the checks, shows them as they are wanted, and answers with its exit code. */
+import { userInfo } from 'node:os';
 import { EXIT, PossyncError, type ExitCode } from '../../core/errors.ts';
 import { SOFTWARE } from '../../core/version.ts';
 import { CHECKS } from '../../diagnose/checks.ts';
@@ -55,7 +56,7 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
     progress.stop();
   }
   const exit = exitOf(report, args.flag('strict'));
-  const user = { user: process.env.USER ?? String(process.getuid?.() ?? 'unknown'), software: SOFTWARE };
+  const user = { user: userInfo().username, software: SOFTWARE };
   switch (format) {
     case 'text':
       context.stdout.write(renderReport(context.term.out, report, { ...user, verbose: context.verbose }));

@@ -43,7 +43,10 @@ export function renderReport(paint: Paint, report: Report, options: RenderOption
       if (!group.layers.includes(LAYER_TITLES[layer])) group.layers.push(LAYER_TITLES[layer]);
       skipped.set(skippedBecause, { ...group, count: group.count + 1 });
     }
-    if (run.length > 0) lines.push(...renderLayer(paint, layer, run, options.verbose));
+    // A few early checks of a layer that was not reached say nothing by being well.
+    const reached = run.length === results.length || run.some(({ status }) => status !== 'pass');
+    if (run.length > 0 && (reached || verboseOrHalf(run, results, options)))
+      lines.push(...renderLayer(paint, layer, run, options.verbose));
   }
   for (const [because, { layers, count }] of skipped) {
     lines.push(`${paint.dim(paint.glyphs.skip)} ${layers.join(', ')}   ${count} skipped: need ${because}`);
@@ -52,14 +55,22 @@ export function renderReport(paint: Paint, report: Report, options: RenderOption
   return redact(`${lines.join('\n')}\n`);
 }
 
+function verboseOrHalf(
+  run: readonly CheckResult[],
+  all: readonly CheckResult[],
+  { verbose }: RenderOptions,
+): boolean {
+  return verbose || run.length * 2 > all.length;
+}
+
 function header(
   { glyphs }: Paint,
   { store, target, startedAt }: Report,
   { software, user }: RenderOptions,
 ): string {
-  const who = store === undefined ? '' : `store ${store.code} `;
+  const who = store === undefined ? 'this machine ' : `store ${store.code} `;
   const at = `${startedAt.slice(0, 10)} ${startedAt.slice(11, 19)} UTC`;
-  const parts = [software, `${who}${glyphs.to} ${target ?? 'no HQ'}`, `run as ${user} on this machine`, at];
+  const parts = [software, `${who}${glyphs.to} ${target ?? 'no HQ'}`, `run as ${user} in this process`, at];
   return `${parts.join(` ${glyphs.dot} `)}\n`;
 }
 

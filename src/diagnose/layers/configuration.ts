@@ -31,7 +31,10 @@ function checkFile({ subject, machine }: Probe): Finding {
       target: subject.credentialFile,
     });
   }
-  return pass(file ?? (given.length > 0 ? 'from the environment' : 'from the credential'));
+  return pass(
+    file ??
+      (subject.bare ? 'none needed' : given.length > 0 ? 'from the environment' : 'from the credential'),
+  );
 }
 
 async function checkUrl({ subject, facts }: Probe): Promise<Finding> {

@@ -175,14 +175,6 @@ export const LOCAL_FAULTS: readonly Fault[] = [
     },
   },
   {
-    what: 'the machine is overloaded',
-    code: 'PS-HOST-LOAD',
-    how: 'load 14 on 2 cores',
-    async arrange(lab) {
-      return { hqUrl: await lab.hq(), machine: { load: { average: 14, cores: 2, freeBytes: 1 } } };
-    },
-  },
-  {
     what: 'the credential is gone',
     code: 'PS-TOKEN-MISSING',
     how: 'no file',
