@@ -16,7 +16,7 @@ import { migrate, requireCurrentSchema } from '../db/migrations.ts';
 import { createPool } from '../db/pool.ts';
 import { DEFAULT_PORT } from '../protocol/http.ts';
 import { ENTITIES } from '../protocol/entities.ts';
-import { readPage } from './feed/pull.ts';
+import { FeedUpkeep } from './feed/upkeep.ts';
 import { Sealer } from './feed/sealer.ts';
 import type { Rooms } from './http-routes.ts';
 import { readHqId } from './identity.ts';
@@ -45,6 +45,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
   try {
     await requireCurrentSchema(pool, 'hq');
     const hqId = await readHqId(pool);
+    const feed = new FeedUpkeep({ pool, entities, clock, log });
     const sockets = new StoreSockets({
       pool,
       clock,
@@ -53,7 +54,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
     });
     const server = new HqServer({
       hqId,
-      rooms: roomsOf(pool, sockets),
+      rooms: roomsOf(pool, sockets, feed),
       clock,
       log,
       host: options.host ?? (tls === undefined ? '127.0.0.1' : '0.0.0.0'),
@@ -76,6 +77,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
           log.error('maintenance of the inbox failed; trying again in a minute', { err: error });
         },
       }),
+      feed,
       sockets,
       new Listener({
         database: { url: databaseUrl, applicationName: 'possync hq listen' },
@@ -120,12 +122,12 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
   }
 }
 
-function roomsOf(pool: pg.Pool, sockets: StoreSockets): Rooms {
+function roomsOf(pool: pg.Pool, sockets: StoreSockets, feed: FeedUpkeep): Rooms {
   return {
     authenticate: (bearer) => authenticate(pool, bearer),
     hello: (caller, message) =>
       hello(pool, caller.storeId, message, (instance) => sockets.isAlive(caller.storeId, instance)),
-    page: (request) => readPage(pool, request),
+    page: (request) => feed.readPage(request),
     push: (caller, message) => push(pool, caller.storeId, message),
     enrol: (message) => enrol(pool, message),
     ready: () => requireCurrentSchema(pool, 'hq'),

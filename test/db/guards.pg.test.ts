@@ -86,7 +86,8 @@ describe('guards', () => {
 
 describe('roles', () => {
   it('are created once when several databases of one cluster are initialised together', async () => {
-    const databases = await Promise.all([1, 2, 3, 4].map(() => createDatabase('roles')));
+    const databases = [];
+    for (let n = 0; n < 4; n += 1) databases.push(await createDatabase('roles'));
     await Promise.all(
       databases.map(({ url }) => migrate('store', url, (db) => installTriggers(db, 'store'))),
     );

@@ -46,8 +46,10 @@ export class Sealer implements Service {
     this.#options = { clock: systemClock, log: silentLog, pollMs: POLL_MS_DEFAULT, ...options };
   }
 
-  start(): void {
+  /** Every round that is sealed after this has returned is announced. */
+  async start(): Promise<void> {
     this.#stopping = new AbortController();
+    this.#announced ??= await readHead(this.#options.pool);
     this.#running ??= this.#run(this.#stopping.signal);
   }
 

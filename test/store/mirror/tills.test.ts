@@ -44,9 +44,9 @@ describe('tills while a store applies', function () {
     const seen = new Set<string>();
     let sold = 0;
     let soldDuring = 0;
-    let applying = true;
+    const applying = new AbortController();
     const selling = (async () => {
-      while (applying) {
+      while (!applying.signal.aborted) {
         await till.query(
           `insert into public.basket (product_id) select p.id from public.products p where p.sku = 'P' || (1 + $1::integer % ${MANY})`,
           [sold * 7_919],
@@ -58,19 +58,21 @@ describe('tills while a store applies', function () {
              where c.relname = 'products' and l.mode = 'RowExclusiveLock' and l.pid <> pg_backend_pid()) as busy`,
         );
         if (busy) soldDuring += 1;
+        await till.query('select pg_sleep(0.005)');
       }
     })();
     const watching = (async () => {
-      while (applying) {
+      while (!applying.signal.aborted) {
         const { prices } = await queryOne<{ prices: string }>(
           observer,
           `select string_agg(distinct p.price::integer::text, ',') as prices from public.products p`,
         );
         seen.add(prices);
+        await observer.query('select pg_sleep(0.05)'); // leaves the machine to the apply
       }
     })();
     const outcome = await pull(hq.pool, store.pool, STORE);
-    applying = false;
+    applying.abort();
     await Promise.all([selling, watching]);
     assert.deepEqual(outcome.result === 'applied' && outcome.records, MANY);
     const { prices } = await queryOne<{ prices: string }>(
