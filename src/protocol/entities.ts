@@ -401,7 +401,9 @@ export const ENTITIES: readonly Entity[] = [
     },
     down: {
       audience: { kind: 'column', column: 'to_store_id' },
-      when: `r.status <> 'draft' and not possync.transfer_is_old(r.id, r.status, r.updated_at)`,
+      // A transfer to oneself has no other party: nobody gets its own rows back.
+      when: `r.status <> 'draft' and r.from_store_id <> r.to_store_id
+             and not possync.transfer_is_old(r.id, r.status, r.updated_at)`,
       removal: 'transfer',
       unique: [],
       alsoMarkedBy: [],
@@ -421,7 +423,8 @@ export const ENTITIES: readonly Entity[] = [
       audience: {
         kind: 'query',
         sql: `select t.from_store_id from public.transfers t
-               where t.id = r.transfer_id and not possync.transfer_is_old(t.id, t.status, t.updated_at)`,
+               where t.id = r.transfer_id and t.from_store_id <> t.to_store_id
+                 and not possync.transfer_is_old(t.id, t.status, t.updated_at)`,
       },
       removal: 'keep',
       unique: [],

@@ -8,6 +8,7 @@ import { ENTITIES } from '../../src/protocol/entities.ts';
 import { parseEntities } from '../../src/protocol/entity-file.ts';
 import { fetchFrom, NEVER, seal } from '../support/feed.ts';
 import { openHq, openStore, type TestSide } from '../support/pos.ts';
+import { Up } from '../support/up.ts';
 
 const FILE = {
   entities: [
@@ -111,16 +112,18 @@ describe('a data type of a chain', () => {
     await assert.rejects(store.db.query('delete from public.suppliers'), { code: 'PS002' });
   });
 
-  it('goes up like any other: captured in the store, guarded at HQ', async () => {
+  it('goes up like any other, and is guarded at HQ', async () => {
     await store.db.query('insert into public.stock_counts (id, store_id, counted) values ($1, $2, 7)', [
       uuidv7(),
       STORE,
     ]);
-    const { n } = await queryOne<{ n: number }>(
-      store.db,
-      `select count(*) as n from possync.raw w where w.tbl = 'stock_counts'`,
+    await new Up(store, hq, STORE).drain();
+    const { counted } = await queryOne<{ counted: number }>(
+      hq.db,
+      'select c.counted from public.stock_counts c where c.store_id = $1',
+      [STORE],
     );
-    assert.equal(n, 1);
+    assert.equal(counted, 7);
     await assert.rejects(
       hq.db.query('insert into public.stock_counts (id, store_id, counted) values ($1, $2, 7)', [
         uuidv7(),
