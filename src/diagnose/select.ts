@@ -37,11 +37,13 @@ export function selectChecks(all: readonly Check[], selection: Selection): Selec
 }
 
 function withDependencies(all: readonly Check[], asked: ReadonlySet<string>): ReadonlySet<string> {
-  const wanted = new Set(asked);
-  // The list is ordered: from its end every dependency lies ahead.
-  for (const check of all.toReversed()) {
-    if (wanted.has(check.id)) for (const id of check.dependsOn ?? []) wanted.add(id);
-  }
+  const wanted = new Set<string>();
+  const add = (id: string): void => {
+    if (wanted.has(id)) return;
+    wanted.add(id);
+    all.find((check) => check.id === id)?.dependsOn?.forEach(add);
+  };
+  asked.forEach(add);
   return wanted;
 }
 

@@ -1,10 +1,11 @@
-/** `possync explain CODE`: the entry of the code table; made for a store whose internet is down. */
+/** `possync explain CODE`: its page of the runbook; made for a store whose network is down. */
 import { ERRORS, EXIT, isErrorCode, PossyncError } from '../../core/errors.ts';
 import { nearest } from '../../core/nearest.ts';
 import type { Answer, Context } from '../context.ts';
 import type { Args } from '../args.ts';
+import { readRunbook } from '../runbook.ts';
 
-export function run(_context: Context, args: Args): Promise<Answer> {
+export async function run(_context: Context, args: Args): Promise<Answer> {
   const code = args.at(0).toUpperCase();
   if (!isErrorCode(code)) {
     const close = nearest(code, Object.keys(ERRORS));
@@ -13,13 +14,44 @@ export function run(_context: Context, args: Args): Promise<Answer> {
     });
   }
   const { exit, retry, hint } = ERRORS[code];
-  return Promise.resolve({
+  const page = (await readRunbook()).get(code);
+  const label = (text: string): string => `  ${text.padEnd(15)}`;
+  const steps = page?.steps ?? [];
+  return {
     schema: 'possync.explain/1',
     exit: EXIT.ok,
-    body: { code, exit, retry, hint },
-    text: (paint) =>
-      `${paint.bold(code)}\n  Fix    ${hint}\n  Exit   ${exit}\n  Retry  ${RETRY_WORDS[retry]}\n`,
-  });
+    body: {
+      code,
+      meaning: page?.meaning ?? null,
+      hint,
+      who: page?.who ?? null,
+      steps,
+      meanwhile: page?.meanwhile ?? null,
+      how_we_know: page?.how ?? null,
+      exit,
+      retry,
+    },
+    text: ({ bold, glyphs }) =>
+      [
+        `${bold(code)}${page === undefined ? '' : ` ${glyphs.dash} ${plain(page.meaning)}`}`,
+        ...(page === undefined
+          ? [`${label('Fix')}${hint}`]
+          : [
+              `${label('Who fixes it')}${page.who}`,
+              ...steps.map((step, index) => `  ${index + 1}  ${plain(step)}`),
+              `${label('Meanwhile')}${page.meanwhile}.`,
+              `${label('How we know')}${plain(page.how)}.`,
+            ]),
+        `${label('Retry')}${RETRY_WORDS[retry]}`,
+        `${label('Exit code')}${exit}`,
+        '',
+      ].join('\n'),
+  };
+}
+
+/** Markdown's marks of code are for readers of the page. */
+function plain(text: string): string {
+  return text.replaceAll('`', '');
 }
 
 const RETRY_WORDS = {
