@@ -28,6 +28,8 @@ export interface Outcome {
   /** Refused one after the other, counted on from before the batch; a success starts again at 0. */
   readonly deadStreak: number;
   readonly firstError: string | undefined;
+  /** The store has no dead letter at all, as before the batch. */
+  readonly clean: boolean;
 }
 
 export async function applyEntries(
@@ -39,7 +41,7 @@ export async function applyEntries(
   const parked = await parkedAggregates(tx, storeId);
   if (parked.size === 0) {
     const error = await attempt(tx, storeId, entries);
-    if (error === undefined) return { refused: 0, parked: 0, deadStreak: 0, firstError: undefined };
+    if (error === undefined) return { refused: 0, parked: 0, deadStreak: 0, firstError: undefined, clean: true };
   }
   return applyApart(tx, storeId, entries, parked, deadStreak);
 }
@@ -111,7 +113,7 @@ async function applyApart(
     if (blocked) await single(entry);
   }
   await flush();
-  return { refused, parked: behindCount, deadStreak, firstError };
+  return { refused, parked: behindCount, deadStreak, firstError, clean: parked.size === 0 };
 }
 
 /** Entries tried as one set on the slow path. */

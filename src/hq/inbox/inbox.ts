@@ -33,6 +33,8 @@ interface DbInboxRow {
 /**
  * The row, locked to the end of the transaction: pushes, hellos and retries of one store go one after the other.
  * Lock order everywhere: inbox, then dead, then the tables.
+ *
+ * Nothing of another table is read in this statement: after a wait for the lock it would be of the time before.
  */
 export async function readInbox(tx: pg.PoolClient, storeId: number): Promise<Inbox> {
   const inbox = await readInboxIfAny(tx, storeId);
@@ -66,15 +68,15 @@ export async function moveInbox(
   { epoch, seq, chain, deadStreak }: { epoch: number; seq: number; chain: string; deadStreak: number },
 ): Promise<void> {
   await tx.query(
-    `update possync.inbox set epoch = $2::int, seq = $3::bigint, chain = decode($4::text, 'hex'), dead_streak = $5::int,
-            breaker_waived = false, stopped = null, stopped_why = null, stopped_at = null, pushed_at = clock_timestamp()
-      where store_id = $1::int`,
+    `with moved as (
+       update possync.inbox set epoch = $2::int, seq = $3::bigint, chain = decode($4::text, 'hex'),
+              dead_streak = $5::int, breaker_waived = false, stopped = null, stopped_why = null, stopped_at = null,
+              pushed_at = clock_timestamp()
+        where store_id = $1::int
+       returning store_id, epoch, seq, chain)
+     insert into possync.inbox_chain (store_id, epoch, seq, chain)
+     select m.store_id, m.epoch, m.seq, m.chain from moved m on conflict (store_id, epoch, seq) do nothing`,
     [storeId, epoch, seq, chain, deadStreak],
-  );
-  await tx.query(
-    `insert into possync.inbox_chain (store_id, epoch, seq, chain)
-     values ($1::int, $2::int, $3::bigint, decode($4::text, 'hex')) on conflict (store_id, epoch, seq) do nothing`,
-    [storeId, epoch, seq, chain],
   );
 }
 

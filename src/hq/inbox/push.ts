@@ -111,6 +111,7 @@ async function take(tx: pg.PoolClient, storeId: number, message: Push): Promise<
   const moved = { epoch: inbox.epoch, seq: message.first + message.txs.length - 1, chain };
   await moveInbox(tx, storeId, { ...moved, deadStreak: outcome.deadStreak });
   await pruneChains(tx, storeId, moved.seq);
+  if (outcome.clean) return { result: 'ok', answer: { seq: moved.seq, chain, dead: [] } };
   return answer(tx, storeId, moved);
 }
 

@@ -183,9 +183,9 @@ export class Pusher implements Service {
       const floor = error instanceof Later ? error.afterMs : 0;
       const cause = toPossyncError(error instanceof Later ? (error.error ?? error) : error);
       const delayMs = backoffDelay(this.#failures, { ...BACKOFF, random: this.#random }, floor);
-      onError?.(cause, delayMs);
       // The database itself may be what fails: then there is nowhere to write it down.
       await outbox.noteFailure(cause.code, cause.message, delayMs).catch(() => undefined);
+      onError?.(cause, delayMs);
       return delayMs;
     }
   }
