@@ -168,6 +168,27 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/store-daemon.ts'),
   },
   {
+    path: 'store re-enrol',
+    summary: 'start a new epoch after this database was restored from a backup',
+    side: 'store',
+    examples: ['possync store re-enrol --dry-run', 'possync store re-enrol --token-file fresh.token'],
+    options: [['--dry-run', 'say what would happen and change nothing']],
+    settings: ['tokenFile', 'stateDir', 'tlsCaFile', 'allowPlaintext'],
+    load: () => import('./commands/store-re-enrol.ts'),
+  },
+  {
+    path: 'store reexport',
+    summary: 'send what the store has since a date again, for an HQ restored from an old backup',
+    side: 'store',
+    examples: ['possync store reexport --from 2026-10-01 --dry-run'],
+    options: [
+      ['--from <date>', 'first business date, YYYY-MM-DD (required)'],
+      ['--dry-run', 'say what would happen and change nothing'],
+    ],
+    settings: ['stateDir'],
+    load: () => import('./commands/store-reexport.ts'),
+  },
+  {
     path: 'queue ls',
     args: [['[CODE]', 'at HQ: only this store']],
     summary: 'what waits to be sent; at HQ what was refused',

@@ -17,12 +17,15 @@ import {
   helloSchema,
   pullQuerySchema,
   pushSchema,
+  reEnrolSchema,
   type Enrol,
   type EnrolAnswer,
   type Hello,
   type Push,
   type PushAnswer,
   type PushConflict,
+  type ReEnrol,
+  type ReEnrolAnswer,
   type Refuse,
   type Welcome,
 } from '../protocol/messages.ts';
@@ -52,6 +55,7 @@ export interface Rooms {
   page(request: PageRequest): Promise<PageResult>;
   push(caller: Caller, push: Push): Promise<PushOutcome>;
   enrol(enrol: Enrol): Promise<EnrolAnswer>;
+  reEnrol(caller: Caller, request: ReEnrol): Promise<ReEnrolAnswer>;
   /** Database answers and its schema fits; throws what is wrong. */
   ready(): Promise<void>;
   /** Live sockets of a store in this process. */
@@ -129,6 +133,11 @@ export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls }: RouteOpt
       if (outcome.result === 'not-ready') return errorAnswer(c, outcome.error, 503);
       return c.json(outcome.answer);
     });
+  });
+  app.post(ROUTES.reEnrol, async (c) => {
+    const caller = await rooms.authenticate(bearerOf(c.env.incoming));
+    const request = parse(reEnrolSchema, await readJson(c.env.incoming, SMALL_BODY));
+    return c.json(await rooms.reEnrol(caller, request));
   });
   app.post(ROUTES.enrol, async (c) => {
     const enrol = parse(enrolSchema, await readJson(c.env.incoming, SMALL_BODY));

@@ -23,6 +23,7 @@ import { readHqId } from './identity.ts';
 import { hello } from './inbox/hello.ts';
 import { InboxMaintenance } from './inbox/maintenance.ts';
 import { push } from './inbox/push.ts';
+import { reEnrol } from './inbox/re-enrol.ts';
 import type { HqOptions, RunningHq } from './options.ts';
 import { HqServer } from './server.ts';
 import { enrol } from './stores/enrol.ts';
@@ -130,6 +131,14 @@ function roomsOf(pool: pg.Pool, sockets: StoreSockets, feed: FeedUpkeep): Rooms 
     page: (request) => feed.readPage(request),
     push: (caller, message) => push(pool, caller.storeId, message),
     enrol: (message) => enrol(pool, message),
+    reEnrol: (caller, message) =>
+      reEnrol(
+        pool,
+        caller.storeId,
+        message,
+        (instance) => sockets.isAlive(caller.storeId, instance),
+        `store ${caller.code}`,
+      ),
     ready: () => requireCurrentSchema(pool, 'hq'),
     connections: (storeId) => sockets.connections(storeId),
   };

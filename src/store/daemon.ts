@@ -37,6 +37,7 @@ import type { DaemonOptions, RunningDaemon } from './options.ts';
 import { readStoreIdentity } from './outbox/identity.ts';
 import { Outbox } from './outbox/outbox.ts';
 import { Pusher } from './outbox/pusher.ts';
+import { reEnrolStore, type ReEnrolReport } from './outbox/re-enrol.ts';
 import { PushRounds } from './push-rounds.ts';
 import { readStoreStatus } from './status.ts';
 
@@ -141,6 +142,7 @@ class Daemon {
       ready: () => requireCurrentSchema(pool, 'store'),
       pull: (fresh) => this.#puller.pullNow({ fresh }),
       push: () => this.#pushNow(),
+      reEnrol: (from) => this.#reEnrol(from),
       reload: () => {
         this.#watch.reload();
       },
@@ -322,6 +324,20 @@ class Daemon {
 
   async #status(): Promise<unknown> {
     return await readStoreStatus(this.#pool, { stateDir: this.#options.stateDir, source: 'daemon' });
+  }
+
+  /** In the daemon's own name: HQ refuses a new epoch while another instance of the store is connected. */
+  async #reEnrol(from: string | undefined): Promise<ReEnrolReport> {
+    const client = this.#client;
+    if (client === undefined) throw new PossyncError('PS-NOT-ENROLLED', 'the store is not enrolled');
+    const report = await reEnrolStore(this.#pool, {
+      instance: this.#instance,
+      ask: (request) => client.reEnrol(request),
+      ...(from === undefined ? {} : { reexportFrom: from }),
+    });
+    this.#options.log.info('a new epoch has begun', { ...report });
+    this.#link.reconnect();
+    return report;
   }
 
   /** Through the pusher's own loop: two rounds at once would send every batch twice. */

@@ -1,7 +1,7 @@
 /**
  * The daemon's own small HTTP: a unix socket for the commands on this machine, and a loopback port for probes.
  *
- *   store.sock          GET /api/v1/status · POST /api/v1/pull[?fresh=1] · POST /api/v1/push · POST /api/v1/reload
+ *   store.sock          GET /api/v1/status · POST /api/v1/{pull[?fresh=1],push,reload,re-enrol[?from=DATE]}
  *   127.0.0.1:3002      GET /livez /readyz /connz /api/v1/status, read only
  *
  * The socket's rights (0660) are its authentication; the port changes nothing and shows no secret.
@@ -15,6 +15,7 @@ import type { PossyncError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
 import type { PullResult } from './mirror/mirror.ts';
+import type { ReEnrolReport } from './outbox/re-enrol.ts';
 
 export interface LocalApiOptions {
   readonly socketPath: string;
@@ -29,6 +30,8 @@ export interface LocalApiOptions {
   /** How many entries HQ acknowledged. */
   readonly push: () => Promise<number>;
   readonly reload: () => void;
+  /** A new epoch; `from` = capture again what the store has since that day. */
+  readonly reEnrol: (from: string | undefined) => Promise<ReEnrolReport>;
 }
 
 type Handler = (url: URL) => Promise<{ readonly status: number; readonly body: object | string }>;
@@ -113,7 +116,7 @@ export class LocalApi implements Service {
   }
 
   #all(): Map<string, Handler> {
-    const { pull, push, reload } = this.#options;
+    const { pull, push, reload, reEnrol } = this.#options;
     return new Map<string, Handler>([
       ...this.#readOnly(),
       [
@@ -126,6 +129,10 @@ export class LocalApi implements Service {
         },
       ],
       ['POST /api/v1/push', async () => ({ status: 200, body: { acknowledged: await push() } })],
+      [
+        'POST /api/v1/re-enrol',
+        async (url) => ({ status: 200, body: await reEnrol(url.searchParams.get('from') ?? undefined) }),
+      ],
       [
         'POST /api/v1/reload',
         () => {

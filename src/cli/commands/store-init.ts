@@ -1,11 +1,11 @@
 /** `possync store init`: schema, triggers and guards of a store; with a token, its enrolment. */
-import { readFile } from 'node:fs/promises';
 import { EXIT, PossyncError } from '../../core/errors.ts';
 import { initStore, type InitResult } from '../../store/init.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
 import type { Paint } from '../render/term.ts';
 import { startProgress } from '../render/spinner.ts';
+import { readTokenText } from '../token-text.ts';
 
 export async function run(context: Context, args: Args): Promise<Answer> {
   const { config } = context;
@@ -45,20 +45,6 @@ export async function run(context: Context, args: Args): Promise<Answer> {
     },
     text: (paint) => describe(paint, result),
   };
-}
-
-/** The text of a token file, `-` = standard input; undefined where none was named. */
-export async function readTokenText(context: Context, file: string | undefined): Promise<string | undefined> {
-  if (file === undefined) return undefined;
-  if (file === '-') return await context.readStdin();
-  try {
-    return await readFile(file, 'utf8');
-  } catch (error) {
-    throw new PossyncError('PS-FILE-READ', `cannot read the token file ${file}`, {
-      why: error instanceof Error ? error.message : String(error),
-      cause: error,
-    });
-  }
 }
 
 function describe(

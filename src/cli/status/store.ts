@@ -12,7 +12,7 @@ import { readStoreStatus } from '../../store/status.ts';
 import type { Context } from '../context.ts';
 import { renderStoreShort, renderStoreStatus } from '../render/status-store.ts';
 import type { Paint } from '../render/term.ts';
-import { askDaemon, socketPath } from './daemon-socket.ts';
+import { askDaemon, socketPath } from '../daemon-socket.ts';
 import type { Side, WaitFor } from './side.ts';
 
 /** Enough to know our own document again; the rest is as the daemon's version writes it. */

@@ -17,6 +17,7 @@ import {
   errorBodySchema,
   pushAnswerSchema,
   pushConflictSchema,
+  reEnrolAnswerSchema,
   refuseSchema,
   welcomeSchema,
   type Enrol,
@@ -26,6 +27,8 @@ import {
   type Push,
   type PushAnswer,
   type PushConflict,
+  type ReEnrol,
+  type ReEnrolAnswer,
   type Refuse,
   type Welcome,
 } from '../../protocol/messages.ts';
@@ -141,6 +144,12 @@ export class HqClient {
     );
     if (answer.status !== 200) throw refusal(answer);
     return parsed(enrolAnswerSchema, answer);
+  }
+
+  async reEnrol(request: ReEnrol, signal?: AbortSignal): Promise<ReEnrolAnswer> {
+    const answer = await this.#post(ROUTES.reEnrol, request, signal, WORK_IDLE_MS);
+    if (answer.status !== 200) throw refusal(answer);
+    return parsed(reEnrolAnswerSchema, answer);
   }
 
   async whoami(signal?: AbortSignal): Promise<Whoami> {

@@ -1,0 +1,85 @@
+/** Talks to the running daemon over store.sock. */
+import http from 'node:http';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { Env } from '../config/options.ts';
+import { isErrorCode, PossyncError } from '../core/errors.ts';
+
+export const SOCKET_NAME = 'store.sock';
+/** Where the packaged unit has it; an operator's shell has no RUNTIME_DIRECTORY. */
+const PACKAGED = { stateDir: '/var/lib/possync', runtimeDir: '/run/possync' };
+/** The daemon answers from memory and its database; a hung one must not hang this command. */
+const ANSWER_MS = 2_000;
+const ANSWER_LIMIT_BYTES = 1024 * 1024;
+
+export function socketPath(stateDir: string, env: Env): string {
+  const runtimeDir =
+    env.RUNTIME_DIRECTORY ?? (stateDir === PACKAGED.stateDir ? PACKAGED.runtimeDir : undefined);
+  return join(runtimeDir ?? stateDir, SOCKET_NAME);
+}
+
+/** undefined when it does not answer with success, for whatever reason. */
+export async function askDaemon(
+  socket: string,
+  method: 'GET' | 'POST',
+  path: string,
+  timeoutMs = ANSWER_MS,
+): Promise<unknown> {
+  const answer = await exchange(socket, method, path, timeoutMs);
+  return answer?.status === 200 ? answer.body : undefined;
+}
+
+const errorSchema = z.object({
+  error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }),
+});
+
+/** Like askDaemon, but what the daemon refuses is thrown; undefined only where no daemon listens. */
+export async function tellDaemon(socket: string, path: string, timeoutMs: number): Promise<unknown> {
+  const answer = await exchange(socket, 'POST', path, timeoutMs);
+  if (answer === undefined || answer.status === 200) return answer?.body;
+  const refused = errorSchema.safeParse(answer.body);
+  if (!refused.success) throw new PossyncError('PS-INTERNAL', `the daemon answered ${answer.status}`);
+  const { code, message, hint } = refused.data.error;
+  throw new PossyncError(
+    isErrorCode(code) ? code : 'PS-INTERNAL',
+    message,
+    hint === undefined ? {} : { hint },
+  );
+}
+
+async function exchange(
+  socketPath: string,
+  method: 'GET' | 'POST',
+  path: string,
+  timeoutMs: number,
+): Promise<{ status: number; body: unknown } | undefined> {
+  return await new Promise((resolve) => {
+    const nothing = (): void => {
+      resolve(undefined);
+    };
+    const request = http.request({ socketPath, method, path, timeout: timeoutMs }, (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (chunk: string) => {
+        text += chunk;
+        if (text.length > ANSWER_LIMIT_BYTES) response.destroy();
+      });
+      response.on('end', () => {
+        resolve({ status: response.statusCode ?? 0, body: parsed(text) });
+      });
+      response.on('error', nothing);
+      response.on('close', nothing);
+    });
+    request.on('timeout', () => request.destroy());
+    request.on('error', nothing);
+    request.end();
+  });
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined; // something else listens there
+  }
+}

@@ -1,0 +1,110 @@
+/** What `store re-enrol` and `store reexport` share: a new epoch, begun by the daemon if it runs, else here. */
+import { z } from 'zod';
+import { EXIT, PossyncError } from '../core/errors.ts';
+import { SOFTWARE } from '../core/version.ts';
+import { readCredential } from '../store/credential.ts';
+import { readInstance } from '../store/instance.ts';
+import { HqClient } from '../store/link/hq-client.ts';
+import { planReEnrol, reEnrolStore, type ReEnrolReport } from '../store/outbox/re-enrol.ts';
+import type { Answer, Context } from './context.ts';
+import { socketPath, tellDaemon } from './daemon-socket.ts';
+import { formatCount } from './render/format.ts';
+
+const reportSchema = z.object({ epoch: z.int(), renumbered: z.int(), reexported: z.int() });
+
+/** HQ closes an epoch at once; renumbering a million entries takes a minute. */
+const TIMEOUT_MS = 300_000;
+/** HQ notices within seconds that a clone's credential was revoked. */
+const CLONE_GONE_MS = 15_000;
+const CLONE_POLL_MS = 1_000;
+
+export interface NewEpochOptions {
+  readonly dryRun: boolean;
+  readonly reexportFrom?: string;
+  /** The credential was replaced just now: a clone that is still connected is about to be cut. */
+  readonly patient?: boolean;
+}
+
+export async function newEpoch(context: Context, options: NewEpochOptions): Promise<Answer> {
+  const { pool } = await context.database();
+  const plan = await planReEnrol(pool);
+  if (options.dryRun) {
+    const { epoch, unacknowledged, kept, oldestKeptAt } = plan;
+    const oldest = oldestKeptAt === null ? null : new Date(oldestKeptAt).toISOString();
+    const again =
+      options.reexportFrom === undefined
+        ? ''
+        : `  Records since ${options.reexportFrom} would be captured again; HQ takes what it has as the same.\n`;
+    return {
+      schema: 'possync.re-enrol/1',
+      exit: EXIT.ok,
+      body: { dry_run: true, epoch, unacknowledged, kept, oldest_kept_at: oldest },
+      text: () =>
+        `Would end epoch ${epoch} and begin a new one: ${formatCount(unacknowledged)} entries that HQ has not ` +
+        `acknowledged are numbered from 1 and sent; nothing is lost, nothing is doubled.\n${again}` +
+        `Nothing was changed.\n`,
+    };
+  }
+  const report = await begin(context, options);
+  const { epoch, renumbered, reexported } = report;
+  return {
+    schema: 'possync.re-enrol/1',
+    exit: EXIT.ok,
+    body: { dry_run: false, epoch, renumbered, reexported },
+    text: ({ glyphs, good }) =>
+      `${good(glyphs.pass)} Epoch ${epoch} has begun; ${formatCount(renumbered)} entries wait in it` +
+      `${reexported === 0 ? '' : `, ${formatCount(reexported)} records were captured again`}.\n` +
+      `  Follow it with: possync status --wait drained\n`,
+  };
+}
+
+async function begin(context: Context, options: NewEpochOptions): Promise<ReEnrolReport> {
+  const { clock, signal } = context;
+  const until = clock.now() + (options.patient === true ? CLONE_GONE_MS : 0);
+  for (;;) {
+    try {
+      return (await throughDaemon(context, options)) ?? (await alone(context, options));
+    } catch (error) {
+      const waits =
+        error instanceof PossyncError && error.code === 'PS-OTHER-INSTANCE' && clock.now() < until;
+      if (!waits) throw error;
+      await clock.sleep(CLONE_POLL_MS, signal);
+      signal.throwIfAborted();
+    }
+  }
+}
+
+/** undefined: no daemon listens. */
+async function throughDaemon(
+  context: Context,
+  { reexportFrom }: NewEpochOptions,
+): Promise<ReEnrolReport | undefined> {
+  const query = reexportFrom === undefined ? '' : `?from=${encodeURIComponent(reexportFrom)}`;
+  const socket = socketPath(context.config.stateDir, context.env);
+  const report = await tellDaemon(socket, `/api/v1/re-enrol${query}`, TIMEOUT_MS);
+  return report === undefined ? undefined : reportSchema.parse(report);
+}
+
+async function alone(context: Context, { reexportFrom }: NewEpochOptions): Promise<ReEnrolReport> {
+  const { pool } = await context.database();
+  const { stateDir, hqUrl, tlsCaFile } = context.config;
+  const credential = await readCredential(stateDir);
+  if (credential === undefined) throw new PossyncError('PS-NOT-ENROLLED', 'this store is not enrolled');
+  const caFile = tlsCaFile ?? credential.caFile;
+  const client = new HqClient({
+    url: hqUrl ?? credential.hqUrl,
+    credential: credential.token,
+    hqId: credential.hqId,
+    software: SOFTWARE,
+    ...(caFile === undefined ? {} : { caFile }),
+  });
+  try {
+    return await reEnrolStore(pool, {
+      instance: await readInstance(pool),
+      ask: (request) => client.reEnrol(request, context.signal),
+      ...(reexportFrom === undefined ? {} : { reexportFrom }),
+    });
+  } finally {
+    client.close();
+  }
+}
