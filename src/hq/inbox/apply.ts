@@ -12,7 +12,7 @@
  */
 import type pg from 'pg';
 import { isDataError, sqlstateOf } from '../../core/classify.ts';
-import { summarize, type BodySummary } from './body.ts';
+import { summarize, type BodySummary, type RootKeys } from './body.ts';
 
 export interface Entry {
   readonly epoch: number;
@@ -37,13 +37,15 @@ export async function applyEntries(
   storeId: number,
   entries: readonly Entry[],
   deadStreak: number,
+  keys: RootKeys,
 ): Promise<Outcome> {
   const parked = await parkedAggregates(tx, storeId);
   if (parked.size === 0) {
     const error = await attempt(tx, storeId, entries);
-    if (error === undefined) return { refused: 0, parked: 0, deadStreak: 0, firstError: undefined, clean: true };
+    if (error === undefined)
+      return { refused: 0, parked: 0, deadStreak: 0, firstError: undefined, clean: true };
   }
-  return applyApart(tx, storeId, entries, parked, deadStreak);
+  return applyApart(tx, storeId, entries, parked, deadStreak, keys);
 }
 
 /** Runs of entries that concern no parked record go as a set; each of a failed run by itself. */
@@ -53,6 +55,7 @@ async function applyApart(
   entries: readonly Entry[],
   parked: Map<string, Behind>,
   streakBefore: number,
+  keys: RootKeys,
 ): Promise<Outcome> {
   let refused = 0;
   let behindCount = 0;
@@ -67,7 +70,7 @@ async function applyApart(
   };
 
   const single = async (entry: Entry): Promise<void> => {
-    const summary = summarize(entry.body);
+    const summary = summarize(entry.body, keys);
     const blocker = summary.aggregates
       .map((aggregate) => parked.get(aggregate))
       .find((found) => found !== undefined);
@@ -107,7 +110,7 @@ async function applyApart(
   };
   // Parts of a batch bound the work that one bad record among hundreds can cost.
   for (const entry of entries) {
-    const blocked = summarize(entry.body).aggregates.some((aggregate) => parked.has(aggregate));
+    const blocked = summarize(entry.body, keys).aggregates.some((aggregate) => parked.has(aggregate));
     if (!blocked) run.push(entry);
     if (blocked || run.length === RUN) await flush();
     if (blocked) await single(entry);

@@ -1,5 +1,5 @@
 /** Which records a store transaction touches: read from its body only where a batch has to be taken apart. */
-import { ENTITIES, tablesOf, upEntities, type Entity } from '../../protocol/entities.ts';
+import { tablesOf, upEntities, type Entity } from '../../protocol/entities.ts';
 
 export interface BodySummary {
   /** Type and key of the first record, for people. */
@@ -9,15 +9,16 @@ export interface BodySummary {
   readonly aggregates: readonly string[];
 }
 
-const KEYS = rootKeys(ENTITIES);
+/** For each table that travels up: the type of its record, and the columns that hold the record's key. */
+export type RootKeys = ReadonlyMap<string, RootKey>;
 
 interface RootKey {
   readonly type: string;
   readonly columns: readonly string[];
 }
 
-/** For each table that travels up: the type of its record, and the columns that hold the record's key. */
-export function rootKeys(entities: readonly Entity[]): ReadonlyMap<string, RootKey> {
+/** Made from the entity table, a chain's own types included. */
+export function rootKeys(entities: readonly Entity[]): RootKeys {
   const keys = new Map<string, RootKey>();
   for (const entity of upEntities(entities)) {
     for (const { table } of tablesOf(entity)) {
@@ -29,7 +30,7 @@ export function rootKeys(entities: readonly Entity[]): ReadonlyMap<string, RootK
 }
 
 /** Never throws: a body that makes no sense is refused by the database, and is then a dead letter of its own. */
-export function summarize(body: string, keys: ReadonlyMap<string, RootKey> = KEYS): BodySummary {
+export function summarize(body: string, keys: RootKeys): BodySummary {
   const aggregates = new Set<string>();
   let first: { type: string; key: string } | undefined;
   for (const [table, rows] of Object.entries(parseObject(body))) {

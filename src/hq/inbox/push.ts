@@ -15,6 +15,8 @@ import { nextChain } from '../../core/chain.ts';
 import { withTransaction } from '../../db/transaction.ts';
 import { BODY_VERSION } from '../../protocol/version.ts';
 import type { Push, PushAnswer, PushConflict } from '../../protocol/messages.ts';
+import { ENTITIES, type Entity } from '../../protocol/entities.ts';
+import { rootKeys, type RootKeys } from './body.ts';
 import { applyEntries, type Entry, type Outcome } from './apply.ts';
 import { retryWaiting } from './dead.ts';
 import { deadSeqs, moveInbox, readInboxIfAny, stopInbox, type Inbox } from './inbox.ts';
@@ -33,11 +35,17 @@ const BREAKER_SHARE = 0.01;
 /** Serialization, deadlock: the same batch again at once; more often than this the store may as well wait. */
 const ATTEMPTS = 5;
 
-export async function push(pool: pg.Pool, storeId: number, message: Push): Promise<PushResult> {
+export async function push(
+  pool: pg.Pool,
+  storeId: number,
+  message: Push,
+  entities: readonly Entity[] = ENTITIES,
+): Promise<PushResult> {
+  const keys = rootKeys(entities);
   checkShape(message);
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const result = await withTransaction(pool, (tx) => take(tx, storeId, message));
+      const result = await withTransaction(pool, (tx) => take(tx, storeId, message, keys));
       if (result.result === 'ok' && message.txs.some(({ body }) => body.includes('"transfers":'))) {
         // A receipt that came first may be waiting for this; if it fails now, the minute's retry finds it.
         await retryWaiting(pool).catch(() => 0);
@@ -93,7 +101,7 @@ function checkShape({ first, txs }: Push): void {
   }
 }
 
-async function take(tx: pg.PoolClient, storeId: number, message: Push): Promise<PushResult> {
+async function take(tx: pg.PoolClient, storeId: number, message: Push, keys: RootKeys): Promise<PushResult> {
   await tx.query(`set local synchronous_commit to on; set local possync.applying = 'on'`);
   const found = await readInboxIfAny(tx, storeId);
   // No inbox: HQ was restored since the hello. A new hello makes one.
@@ -106,11 +114,11 @@ async function take(tx: pg.PoolClient, storeId: number, message: Push): Promise<
   if (checked === 'diverged') return conflict('diverged', inbox);
   const { chain, fresh } = checked;
   if (fresh.length === 0) return answer(tx, storeId, inbox);
-  const outcome = await applyEntries(tx, storeId, fresh, inbox.deadStreak);
+  const outcome = await applyEntries(tx, storeId, fresh, inbox.deadStreak, keys);
   guardBreaker(outcome, fresh.length, inbox);
   const moved = { epoch: inbox.epoch, seq: message.first + message.txs.length - 1, chain };
   await moveInbox(tx, storeId, { ...moved, deadStreak: outcome.deadStreak });
-  await pruneChains(tx, storeId, moved.seq);
+  await pruneChains(tx, storeId, inbox.seq, moved.seq);
   if (outcome.clean) return { result: 'ok', answer: { seq: moved.seq, chain, dead: [] } };
   return answer(tx, storeId, moved);
 }
@@ -179,10 +187,11 @@ function guardBreaker(outcome: Outcome, batch: number, inbox: Inbox): void {
 }
 
 const CHAINS_KEPT = 1_000;
+const PRUNE_EVERY = 50;
 
 /** Once in a while: a delete in every small batch would double its cost. */
-async function pruneChains(tx: pg.PoolClient, storeId: number, seq: number): Promise<void> {
-  if (seq % 50 !== 0) return;
+async function pruneChains(tx: pg.PoolClient, storeId: number, from: number, to: number): Promise<void> {
+  if (Math.floor(from / PRUNE_EVERY) === Math.floor(to / PRUNE_EVERY)) return;
   await tx.query(
     `delete from possync.inbox_chain c
       where c.store_id = $1::int

@@ -58,7 +58,7 @@ async function openEpoch(
   const answer: ReEnrolAnswer = {
     epoch: Math.max(inbox.epoch, message.epoch) + 1,
     closed: { epoch: inbox.epoch, seq: inbox.seq, chain: inbox.chain },
-    known: await knows(tx, storeId, message.acked),
+    known: await knows(tx, storeId, inbox.epoch, message.acked),
   };
   await tx.query(
     `update possync.inbox set epoch = $2::int, seq = 0, chain = '', fence = null, declared = '[]', dead_streak = 0,
@@ -81,8 +81,14 @@ async function openEpoch(
 }
 
 /** The ends of the last batches are kept, and an acknowledgement is always the end of one. */
-async function knows(tx: pg.PoolClient, storeId: number, acked: ReEnrol['acked']): Promise<boolean> {
-  if (acked.seq === 0 && acked.epoch === 1) return true;
+async function knows(
+  tx: pg.PoolClient,
+  storeId: number,
+  epoch: number,
+  acked: ReEnrol['acked'],
+): Promise<boolean> {
+  // Nothing of its epoch yet: HQ has come as far as that epoch, or was restored to before it.
+  if (acked.seq === 0) return acked.epoch === epoch;
   const { known } = await queryOne<{ known: boolean }>(
     tx,
     `select exists (select from possync.inbox_chain c
