@@ -129,7 +129,7 @@ function roomsOf(pool: pg.Pool, sockets: StoreSockets, feed: FeedUpkeep): Rooms 
     hello: (caller, message) =>
       hello(pool, caller.storeId, message, (instance) => sockets.isAlive(caller.storeId, instance)),
     page: (request) => feed.readPage(request),
-    push: (caller, message) => push(pool, caller.storeId, message),
+    push: (caller, message) => push(pool, caller.storeId, message, entities),
     enrol: (message) => enrol(pool, message),
     reEnrol: (caller, message) =>
       reEnrol(
