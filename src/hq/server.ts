@@ -2,7 +2,8 @@
  * HQ's one port: HTTP routes and WebSocket upgrades, with or without TLS.
  *
  *   connection ─▶ http(s).Server ─┬─ request ─▶ hono routes
- *                                 └─ upgrade ─▶ authenticate ─▶ ws (noServer) ─▶ sockets.ts
+ *                                 ├─ upgrade ─▶ authenticate ─▶ ws (noServer) ─▶ sockets.ts
+ *                                 └─ upgrade to possync.diag.1 ─▶ echo, no token
  *
  * A credential is checked before the upgrade: a refused store costs one HTTP answer and no socket.
  */
@@ -19,6 +20,7 @@ import { PossyncError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
 import { FRAME_LIMIT_BYTES, HQ_HEADER, ROUTES } from '../protocol/http.ts';
+import { DiagSockets } from './diag-socket.ts';
 import { bearerOf, statusOf } from './http-answers.ts';
 import { hqApp, type Caller, type RouteOptions } from './http-routes.ts';
 import { readTlsFiles, watchTlsFiles, type TlsFiles } from './tls-files.ts';
@@ -46,6 +48,7 @@ export class HqServer implements Service {
   readonly #options: ServerOptions;
   readonly #log: Log;
   readonly #wss: WebSocketServer;
+  readonly #probes: DiagSockets;
   readonly #open = new Set<Duplex>();
   #server: http.Server | https.Server | undefined;
   #unwatch: (() => void) | undefined;
@@ -54,6 +57,7 @@ export class HqServer implements Service {
   constructor(options: ServerOptions) {
     this.#options = options;
     this.#log = options.log;
+    this.#probes = new DiagSockets(options.hqId, options.clock);
     // Deflate costs 200 MB for 1,000 sockets and seven times the CPU, for hints of 150 bytes.
     this.#wss = new WebSocketServer({
       noServer: true,
@@ -140,6 +144,7 @@ export class HqServer implements Service {
     this.#unwatch?.();
     const server = this.#server;
     this.#server = undefined;
+    this.#probes.close();
     if (server?.listening !== true) return;
     const closed = once(server, 'close');
     server.close();
@@ -178,6 +183,10 @@ export class HqServer implements Service {
     try {
       const { pathname } = new URL(request.url ?? '/', 'http://hq');
       if (pathname !== ROUTES.socket) throw new PossyncError('PS-PROTOCOL', 'no socket at this address');
+      if (DiagSockets.isFor(request)) {
+        this.#probes.accept(request, socket, head);
+        return;
+      }
       const caller = await this.#options.rooms.authenticate(bearerOf(request));
       if (socket.destroyed) return;
       this.#wss.handleUpgrade(request, socket, head, (webSocket) => {
