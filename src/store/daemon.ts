@@ -134,7 +134,7 @@ class Daemon {
       socketPath: join(options.runtimeDir ?? options.stateDir, 'store.sock'),
       listen: options.statusListen === undefined ? STATUS_LISTEN_DEFAULT : options.statusListen,
       log,
-      status: () => this.#status(),
+      status: () => readStoreStatus(pool, { stateDir: options.stateDir, source: 'daemon' }),
       indicator: () => {
         const { indicator, reason } = this.#link.snapshot();
         return { indicator, code: reason?.code ?? null };
@@ -320,10 +320,6 @@ class Daemon {
         error: mirror.error?.message.slice(0, 2_000) ?? null,
       },
     };
-  }
-
-  async #status(): Promise<unknown> {
-    return await readStoreStatus(this.#pool, { stateDir: this.#options.stateDir, source: 'daemon' });
   }
 
   /** In the daemon's own name: HQ refuses a new epoch while another instance of the store is connected. */

@@ -30,7 +30,7 @@ export function failureOf(error: PossyncError, httpMayWork = false): Failure {
       code: error.code,
       message: error.why === undefined ? error.message : `${error.message}: ${error.why}`,
     },
-    pace: error.retry === 'minutes' || error.retry === 'never' ? 'minutes' : 'backoff',
+    pace: error.retry === 'minutes' || REFUSED.has(error.code) ? 'minutes' : 'backoff',
     refused: REFUSED.has(error.code),
     floorMs: Math.min(retryMsOf(error) ?? 0, FLOOR_MAX_MS),
     httpMayWork,

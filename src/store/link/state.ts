@@ -204,7 +204,7 @@ export const TABLE: Table = {
     hurry: (state) => ({ state, effects: [{ do: 'drop', why: 'renew' }, { do: 'connect' }] }),
     renew: fresh,
     steady: stay,
-    polled: (state) => ({ state: { ...state, session: 'http' }, effects: [{ do: 'flow' }] }),
+    polled: (state) => ({ state: { ...state, session: 'http', refused: false }, effects: [{ do: 'flow' }] }),
     unpolled: stay,
     fenced: (state) => ({ state: { ...state, session: 'none' }, effects: [] }),
   },
@@ -274,7 +274,7 @@ export const TABLE: Table = {
           },
     renew: fresh,
     steady: stay,
-    polled: (state) => ({ state: { ...state, session: 'http' }, effects: [{ do: 'flow' }] }),
+    polled: (state) => ({ state: { ...state, session: 'http', refused: false }, effects: [{ do: 'flow' }] }),
     unpolled: (state, event) =>
       event.refused || event.pace === 'minutes'
         ? {
