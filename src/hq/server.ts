@@ -40,6 +40,8 @@ const KEEP_ALIVE_MS = 75_000;
 const HEADERS_MS = 20_000;
 /** A megabyte, packed, over the worst line we serve (64 kbit/s) takes half a minute; ten times that. */
 const REQUEST_MS = 300_000;
+/** While stopping: how long a connection that has become idle may linger. */
+const IDLE_LOOK_MS = 50;
 /** A file is written in several steps; reading between them would log a false alarm. */
 const TLS_SETTLE_MS = 200;
 
@@ -143,13 +145,18 @@ export class HqServer implements Service {
   async stop(): Promise<void> {
     this.#unwatch?.();
     const server = this.#server;
-    this.#server = undefined;
     this.#probes.close();
     if (server?.listening !== true) return;
-    const closed = once(server, 'close');
+    const ended = new AbortController();
+    server.once('close', () => {
+      ended.abort();
+    });
     server.close();
-    server.closeIdleConnections();
-    await closed;
+    // A connection whose request ends now would be kept for the next one; close() has looked for idle ones only once.
+    while (!ended.signal.aborted) {
+      server.closeIdleConnections();
+      await this.#options.clock.sleep(IDLE_LOOK_MS, ended.signal);
+    }
   }
 
   /** Cuts what a graceful stop left over. */
