@@ -45,7 +45,7 @@ const EVENTS: { readonly [E in EventType]: Extract<LinkEvent, { type: E }> } = {
  * Where each event leads from each state, with the events above; `=` changes nothing at all. Total by type: a new
  * state or event does not compile before its cell is written here.
  */
-const WHERE: { readonly [S in StateName]: Readonly<Record<EventType, StateName | '='>> } = {
+const WHERE: Readonly<Record<StateName, Readonly<Record<EventType, StateName | '='>>>> = {
   idle: {
     start: 'connecting',
     stop: '=',
