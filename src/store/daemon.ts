@@ -38,6 +38,7 @@ import { readStoreIdentity } from './outbox/identity.ts';
 import { Outbox } from './outbox/outbox.ts';
 import { Pusher } from './outbox/pusher.ts';
 import { reEnrolStore, type ReEnrolReport } from './outbox/re-enrol.ts';
+import { OutboxRetention } from './outbox/retention.ts';
 import { PushRounds } from './push-rounds.ts';
 import { readStoreStatus } from './status.ts';
 
@@ -165,6 +166,13 @@ class Daemon {
         },
       }),
       this.#recorder,
+      new OutboxRetention({
+        pool: this.#pool,
+        clock,
+        onError: (error) => {
+          log.warn('old entries could not be forgotten', { err: error });
+        },
+      }),
       this.#puller,
       this.#pusher,
       this.#link,
