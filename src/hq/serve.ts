@@ -15,7 +15,7 @@ import { Listener } from '../db/listener.ts';
 import { migrate, requireCurrentSchema } from '../db/migrations.ts';
 import { createPool } from '../db/pool.ts';
 import { DEFAULT_PORT } from '../protocol/http.ts';
-import { ENTITIES } from '../protocol/entities.ts';
+import { ENTITIES, type Entity } from '../protocol/entities.ts';
 import { FeedUpkeep } from './feed/upkeep.ts';
 import { Sealer } from './feed/sealer.ts';
 import type { Rooms } from './http-routes.ts';
@@ -55,7 +55,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
     });
     const server = new HqServer({
       hqId,
-      rooms: roomsOf(pool, sockets, feed),
+      rooms: roomsOf(pool, sockets, feed, entities),
       clock,
       log,
       host: options.host ?? (tls === undefined ? '127.0.0.1' : '0.0.0.0'),
@@ -123,7 +123,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
   }
 }
 
-function roomsOf(pool: pg.Pool, sockets: StoreSockets, feed: FeedUpkeep): Rooms {
+function roomsOf(pool: pg.Pool, sockets: StoreSockets, feed: FeedUpkeep, entities: readonly Entity[]): Rooms {
   return {
     authenticate: (bearer) => authenticate(pool, bearer),
     hello: (caller, message) =>
