@@ -71,15 +71,15 @@ export async function stagePage(
        update possync.cursor c set paged = $2::bigint, seen_head = $3::bigint, seen_nonce = $4::uuid
         where c.paged = $1::bigint and c.seen_head <= $3::bigint
        returning c.one
+     ), rows as (
+       select (r.row ->> 0) collate "C" as entity, (r.row ->> 1) collate "C" as pk, (r.row ->> 2)::bigint as pos,
+              nullif(r.row -> 3, 'null'::jsonb) as doc
+         from jsonb_array_elements($5::jsonb -> 'rows') r (row)
      ), latest as (
-       select distinct on (r.row ->> 0, r.row ->> 1)
-              r.row ->> 0 as entity, r.row ->> 1 as pk, (r.row ->> 2)::bigint as pos, r.row -> 3 as doc
-         from json_array_elements($5::json -> 'rows') r (row)
-        order by r.row ->> 0, r.row ->> 1, (r.row ->> 2)::bigint desc
+       select distinct on (w.entity, w.pk) w.entity, w.pk, w.pos, w.doc from rows w order by w.entity, w.pk, w.pos desc
      ), staged as (
        insert into possync.staging as s (entity, pk, pos, doc)
-       select l.entity, l.pk, l.pos, case when json_typeof(l.doc) = 'null' then null else l.doc::jsonb end
-         from latest l cross join mine
+       select l.entity, l.pk, l.pos, l.doc from latest l cross join mine
        on conflict (entity, pk) do update set pos = excluded.pos, doc = excluded.doc where excluded.pos > s.pos
      )
      select from mine`,
