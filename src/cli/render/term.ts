@@ -87,19 +87,10 @@ export interface Term {
 export function createTerm(stdout: OutputStream, stderr: OutputStream, flags: TermFlags, env: Env): Term {
   const paintFor = (stream: OutputStream): Paint =>
     createPaint(stream, colourLevel(stream, flags, env), useAscii(flags, env), env);
-  const columns = stderr.columns ?? 0;
-  return {
-    out: paintFor(stdout),
-    err: paintFor(stderr),
-    animated:
-      stderr.isTTY === true &&
-      columns > 0 &&
-      env.TERM !== 'dumb' &&
-      !given(env.CI) &&
-      !flags.json &&
-      !flags.ascii,
-    json: flags.json,
-  };
+  const [out, err] = [paintFor(stdout), paintFor(stderr)];
+  // A spinner moves the cursor with escape sequences: whoever wants no colour wants none of those either.
+  const animated = err.cursor && err.level > 0 && !given(env.CI) && !flags.json && !flags.ascii;
+  return { out, err, animated, json: flags.json };
 }
 
 function given(value: string | undefined): boolean {
