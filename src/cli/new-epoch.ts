@@ -8,7 +8,7 @@ import { HqClient } from '../store/link/hq-client.ts';
 import { planReEnrol, reEnrolStore, type ReEnrolReport } from '../store/outbox/re-enrol.ts';
 import type { Answer, Context } from './context.ts';
 import { socketPath, tellDaemon } from './daemon-socket.ts';
-import { formatCount } from './render/format.ts';
+import { plural } from './render/format.ts';
 
 const reportSchema = z.object({ epoch: z.int(), renumbered: z.int(), reexported: z.int() });
 
@@ -40,8 +40,8 @@ export async function newEpoch(context: Context, options: NewEpochOptions): Prom
       exit: EXIT.ok,
       body: { dry_run: true, epoch, unacknowledged, kept, oldest_kept_at: oldest },
       text: () =>
-        `Would end epoch ${epoch} and begin a new one: ${formatCount(unacknowledged)} entries that HQ has not ` +
-        `acknowledged are numbered from 1 and sent; nothing is lost, nothing is doubled.\n${again}` +
+        `Would end epoch ${epoch} and begin a new one: ${plural(unacknowledged, 'entry', 'entries')} that HQ has not ` +
+        `acknowledged will be numbered from 1 and sent; nothing is lost, nothing is doubled.\n${again}` +
         `Nothing was changed.\n`,
     };
   }
@@ -52,8 +52,8 @@ export async function newEpoch(context: Context, options: NewEpochOptions): Prom
     exit: EXIT.ok,
     body: { dry_run: false, epoch, renumbered, reexported },
     text: ({ glyphs, good }) =>
-      `${good(glyphs.pass)} Epoch ${epoch} has begun; ${formatCount(renumbered)} entries wait in it` +
-      `${reexported === 0 ? '' : `, ${formatCount(reexported)} records were captured again`}.\n` +
+      `${good(glyphs.pass)} Epoch ${epoch} has begun; ${plural(renumbered, 'entry waits', 'entries wait')} in it` +
+      `${reexported === 0 ? '' : `, ${plural(reexported, 'record was', 'records were')} captured again`}.\n` +
       `  Follow it with: possync status --wait drained\n`,
   };
 }

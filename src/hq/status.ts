@@ -142,6 +142,8 @@ function reasonOf(row: DbStoreRow, status: StatusWord, silent: boolean): ReasonV
     return reason('PS-VER-INCOMPATIBLE', 'speaks another protocol version');
   if (row.closeCode === CLOSE.bye || row.closeCode === CLOSE.goingAway)
     return reason('PS-WS-CLOSED', 'stopped its daemon');
+  if (row.closeCode === CLOSE.restarting) return reason('PS-WS-CLOSED', 'this server of HQ was stopped');
+  if (row.closeCode === CLOSE.slowDown) return reason('PS-HQ-BUSY', 'asked to come back later');
   const said = row.closeReason === null || row.closeReason === '' ? 'connection lost' : row.closeReason;
   return reason('PS-WS-CLOSED', said);
 }

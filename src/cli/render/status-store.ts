@@ -143,7 +143,7 @@ function daemonText(paint: Paint, { daemon, hq }: StoreStatusView, nowMs: number
     daemon.started_at === null
       ? ''
       : `, up ${formatDuration(Math.max(0, nowMs - Date.parse(daemon.started_at)))}`;
-  return `${daemon.version ?? '?'}  pid ${daemon.pid ?? '?'}${up}${hq.version === null ? '' : ` ${paint.glyphs.dot} HQ ${hq.version}`}`;
+  return `${daemon.version ?? '?'}  pid ${daemon.pid ?? '?'}${up}${hq.version === null ? '' : ` ${paint.glyphs.dot} HQ ${hq.version.replace(/^possync /, '')}`}`;
 }
 
 function cashierText({ connection, upstream, store }: StoreStatusView): string {
