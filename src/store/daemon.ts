@@ -92,6 +92,9 @@ class Daemon {
     this.#puller = new Puller({
       mirror: this.#mirror,
       hq: () => this.#link.reachableHq,
+      onApplied: () => {
+        this.#link.figuresChanged();
+      },
       clock,
       log,
       ...(options.pullIntervalMs === undefined ? {} : { intervalMs: options.pullIntervalMs }),
@@ -225,6 +228,7 @@ class Daemon {
         this.#link.fenced(this.#sentFence);
       },
       onPushed: (batch) => {
+        this.#link.figuresChanged();
         log.info('batch acknowledged', { event: 'push.batch', ...batch });
       },
       onHalted: (halt) => {

@@ -79,6 +79,8 @@ export const STEADY_MS = 60_000;
 /** HQ heard hello and does not answer: its database is stuck, or an older session is being asked whether it lives. */
 const GREETING_MS = 20_000;
 const STAT_MS = 30_000;
+/** A busy store changes its figures many times a second; HQ writes them every five. */
+const STAT_SOON_MS = 1_000;
 const NETWORK_LOOK_MS = 2_000;
 
 export class Link implements Service {
@@ -99,6 +101,8 @@ export class Link implements Service {
   #cancelSteady: () => void = () => undefined;
   #cancelGreeting: () => void = () => undefined;
   #cancelStat: () => void = () => undefined;
+  /** A report is due within STAT_SOON_MS already. */
+  #reportDue = false;
   #stopping = new AbortController();
   #started = false;
 
@@ -140,6 +144,16 @@ export class Link implements Service {
   /** HQ answered a push of that session with 409: only a new hello helps, unless there has been one meanwhile. */
   fenced(fence: string): void {
     if (this.#session?.fence === fence) this.#dispatch({ type: 'fenced' });
+  }
+
+  /** What HQ's status shows of this store has changed: it is told within a second, not within half a minute. */
+  figuresChanged(): void {
+    if (this.#state.name !== 'online' || this.#reportDue) return;
+    this.#reportDue = true;
+    this.#cancelStat();
+    this.#cancelStat = this.#options.clock.after(STAT_SOON_MS, () => {
+      this.#reportStat();
+    });
   }
 
   get session(): Session | undefined {
@@ -344,6 +358,7 @@ export class Link implements Service {
   }
 
   #reportStat(): void {
+    this.#reportDue = false;
     const socket = this.#socket;
     if (socket === undefined) return;
     void this.#sendStat(socket, null);

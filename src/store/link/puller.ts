@@ -21,6 +21,8 @@ export interface PullerOptions {
   readonly hq: () => HqClient | undefined;
   readonly clock: Clock;
   readonly log: Log;
+  /** A round of HQ is in place. */
+  readonly onApplied?: () => void;
   readonly intervalMs?: number;
 }
 
@@ -124,6 +126,7 @@ export class Puller implements Service {
     const fetch: FetchPage = (query, signal) => hq.pull(query, signal);
     for (let tries = 1; ; tries += 1) {
       const result = await this.#options.mirror.pull(fetch, this.#stopping.signal, { fresh });
+      if (result.result === 'applied') this.#options.onApplied?.();
       if (result.result !== 'behind' || tries === BEHIND_TRIES) return result;
       await this.#options.clock.sleep(BEHIND_MS, this.#stopping.signal);
     }
