@@ -114,6 +114,24 @@ export async function installGrants(db: Queryable, role: Role, entities: readonl
       grants.push(`grant select, insert, update, delete on ${storeOwned.join(', ')} to possync_pos`);
   }
   await db.query(grants.join(';\n'));
+  if (role === 'hq') await letServerMakePartitions(db);
+}
+
+/**
+ * Only the owner of a table may add a partition, and reading the rows that met the default one needs a right on that
+ * partition itself. Without both, a server that is no superuser never makes a month, and all of them land in there.
+ */
+async function letServerMakePartitions(db: Queryable): Promise<void> {
+  const { rows } = await db.query<{ grants: string }>(
+    `select format('grant select on public.%I to possync_hq', m.default_name) as grants from possync.monthly_tables m`,
+  );
+  const statements = [
+    'alter function possync.ensure_month(text, date) security definer',
+    'revoke execute on function possync.ensure_month(text, date) from public',
+    'grant execute on function possync.ensure_month(text, date) to possync_hq',
+    ...rows.map((row) => row.grants),
+  ];
+  await db.query(statements.join(';\n'));
 }
 
 function tableNames(entity: Entity): string[] {
