@@ -36,7 +36,11 @@ export async function installUpCapture(
   await db.query(recaptureFunction(up));
 }
 
-/** The trigger functions and triggers of one table, made again from scratch: a disabled trigger comes back enabled. */
+/**
+ * The trigger functions and triggers of one table, replaced: a disabled trigger comes back enabled. Never dropped first:
+ * that takes the table from its readers as well, so an upgrade beside a backup would wait for it, and every till for
+ * the upgrade.
+ */
 function tableTriggers(
   entity: UpEntity | RelayEntity,
   table: TableSpec,
@@ -64,8 +68,8 @@ function tableTriggers(
       fn('update'),
     ),
     statementTrigger(name('delete'), 'delete', on, 'old table as possync_old', fn('delete')),
-    `drop trigger if exists ${name('truncate')} on ${on};
-create trigger ${name('truncate')} before truncate on ${on} for each statement execute function ${fn('truncate')}();`,
+    `create or replace trigger ${name('truncate')} before truncate on ${on}
+  for each statement execute function ${fn('truncate')}();`,
   ].join('\n');
 }
 
@@ -88,7 +92,6 @@ function statementTrigger(
   referencing: string,
   fn: string,
 ): string {
-  return `drop trigger if exists ${name} on ${table};
-create trigger ${name} after ${event} on ${table} referencing ${referencing}
+  return `create or replace trigger ${name} after ${event} on ${table} referencing ${referencing}
   for each statement when (not possync.is_apply()) execute function ${fn}();`;
 }

@@ -1,6 +1,7 @@
 /** What a till may and may not do, and what of it is captured: rules, drafts, guards, echo. */
 import assert from 'node:assert/strict';
 import type pg from 'pg';
+import { installTriggers } from '../../../src/db/capture.ts';
 import { queryOne } from '../../../src/db/transaction.ts';
 import { uuidv7 } from '../../../src/core/ids.ts';
 import {
@@ -178,6 +179,18 @@ describe('rules of a till', () => {
     await voidSale(store.db, sale);
     await listener.query('select 1');
     assert.equal(heard, 1);
+  });
+
+  it('an upgrade puts the triggers in place beside a backup, so that no till waits behind the two', async () => {
+    await store.db.query('alter table public.sales disable trigger possync_up_insert');
+    const backup = await store.database.connect();
+    await backup.query('begin; lock table public.sales, public.transfer_lines in access share mode');
+    const upgrade = await store.database.connect();
+    await upgrade.query(`set lock_timeout = '2s'`);
+    await installTriggers(upgrade, 'store');
+    await backup.query('rollback');
+    await sell(store.db, session);
+    assert.equal((await captured()).sales, 1, 'a disabled trigger came back enabled');
   });
 });
 
