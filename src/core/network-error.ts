@@ -19,6 +19,8 @@ const BY_CODE: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   EADDRNOTAVAIL: ['PS-TCP-NOROUTE', 'this machine has no way to HQ'],
   EACCES: ['PS-TCP-LOCALPOLICY', 'this machine does not let possync reach HQ'],
   EPERM: ['PS-TCP-LOCALPOLICY', 'this machine does not let possync reach HQ'],
+  // The same, where the socket noticed while it was writing.
+  EPROTO: ['PS-TLS-PLAINTEXT', 'what answers does not speak TLS'],
   ERR_SSL_WRONG_VERSION_NUMBER: ['PS-TLS-PLAINTEXT', 'HQ answers without TLS'],
   ERR_SSL_PACKET_LENGTH_TOO_LONG: ['PS-TLS-PLAINTEXT', 'HQ answers without TLS'],
   ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: ['PS-TLS-VERSION', 'no common TLS version'],

@@ -1,7 +1,9 @@
 /** Notices a new credential file at once, so that enrolling again needs no restart: a watch as the hint, a poll as the net. */
 import { watch, type FSWatcher } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import { toPossyncError } from '../core/classify.ts';
 import type { Clock } from '../core/clock.ts';
+import type { PossyncError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
 import { credentialPath, readCredential, type StoreCredential } from './credential.ts';
@@ -12,6 +14,8 @@ export interface CredentialWatchOptions {
   readonly log: Log;
   /** Called at start, and whenever the content may have changed; undefined = not enrolled. */
   readonly found: (credential: StoreCredential | undefined) => Promise<void>;
+  /** There is one, but it cannot be used. */
+  readonly refused: (error: PossyncError) => void;
 }
 
 /** inotify does not see everything (network file systems, full tables): this is how late we are then. */
@@ -26,6 +30,7 @@ export class CredentialWatch implements Service {
   #wake: () => void = () => undefined;
   #seen = '';
   #forced = false;
+  #failure: string | undefined;
 
   constructor(options: CredentialWatchOptions) {
     this.#options = options;
@@ -70,19 +75,21 @@ export class CredentialWatch implements Service {
   }
 
   async #look(): Promise<void> {
-    const { stateDir, log, found } = this.#options;
+    const { stateDir, log, found, refused } = this.#options;
     const mark = await fileMark(credentialPath(stateDir));
     if (mark === this.#seen && !this.#forced) return;
     try {
-      const credential = await readCredential(stateDir);
+      await found(await readCredential(stateDir));
       this.#seen = mark;
       this.#forced = false;
-      await found(credential);
+      this.#failure = undefined;
     } catch (error) {
-      // Said once per state of the file; the credential in use stays in use.
-      if (this.#seen !== mark || this.#forced) log.error('the credential cannot be used', { err: error });
-      this.#seen = mark;
-      this.#forced = false;
+      // Tried again with the next look: it may be the database that was away. Said once per kind of trouble.
+      const named = toPossyncError(error);
+      if (this.#failure !== named.code)
+        log.error('the credential cannot be used', { code: named.code, err: error });
+      this.#failure = named.code;
+      refused(named);
     }
   }
 }

@@ -133,6 +133,10 @@ class Daemon {
       clock,
       log,
       found: (credential) => this.#use(credential),
+      refused: ({ code, message }) => {
+        // One that is in use stays in use: it worked.
+        if (this.#client === undefined) this.#link.use(undefined, { code, message });
+      },
     });
     this.#api = new LocalApi({
       socketPath: join(options.runtimeDir ?? options.stateDir, 'store.sock'),

@@ -127,12 +127,15 @@ export class Link implements Service {
     await this.#polling;
   }
 
-  /** HQ as it is to be reached from now on, with another credential or address; undefined: there is none. */
-  use(client: HqClient | undefined): void {
+  /**
+   * HQ as it is to be reached from now on, with another credential or address; undefined: there is none, or none that
+   * may be used, and `why` says so.
+   */
+  use(client: HqClient | undefined, why?: Reason): void {
     const before = this.#client;
     this.#client = client;
     if (!this.#started) return;
-    if (client === undefined) this.#dispatch({ type: 'stop' });
+    if (client === undefined) this.#dispatch({ type: 'stop', ...(why === undefined ? {} : { reason: why }) });
     else this.#dispatch({ type: before === undefined ? 'start' : 'renew' });
   }
 

@@ -60,8 +60,8 @@ export interface Failure {
 export type LinkEvent =
   /** There is a credential. */
   | { readonly type: 'start' }
-  /** The daemon stops, or the credential is gone. */
-  | { readonly type: 'stop' }
+  /** The daemon stops, or there is no credential that may be used; `reason` says why not. */
+  | { readonly type: 'stop'; readonly reason?: Reason }
   /** HQ accepted the upgrade. */
   | { readonly type: 'opened' }
   /** HQ answered hello with a fence, and the store took it. */
@@ -128,8 +128,8 @@ export type Table = Readonly<Record<StateName, { readonly [E in EventType]: Hand
 
 const stay = (state: LinkState): Step => ({ state, effects: [] });
 
-const toIdle = (state: LinkState): Step => ({
-  state: { ...INITIAL, attempt: state.attempt },
+const toIdle = (state: LinkState, { reason = null }: { readonly reason?: Reason | null }): Step => ({
+  state: { ...INITIAL, attempt: state.attempt, reason },
   effects: [{ do: 'drop', why: 'bye' }, { do: 'cancelWait' }],
 });
 
@@ -174,7 +174,7 @@ const DROP_BYE: readonly Effect[] = [{ do: 'drop', why: 'bye' }];
 export const TABLE: Table = {
   idle: {
     start: (state) => ({ state: { ...state, name: 'connecting' }, effects: [{ do: 'connect' }] }),
-    stop: stay,
+    stop: (state, { reason }) => (reason === undefined ? stay(state) : toIdle(state, { reason })),
     opened: stay,
     welcomed: stay,
     refused: stay,
