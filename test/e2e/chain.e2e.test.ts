@@ -160,6 +160,16 @@ describe('a chain from nothing, with the built program', function () {
     assert.ok(!text.includes('\u001b'));
   });
 
+  it('refuses a second server on the port, a second daemon on the database, and plain HTTP for everybody', async () => {
+    const taken = await atHq('hq', 'serve', '--port', new URL(hqUrl).port, '--json');
+    const { error } = JSON.parse(taken.stdout) as { error: { code: string } };
+    assert.deepEqual([taken.code, error.code], [78, 'PS-LISTEN']);
+    assert.equal((await inStore('store', 'daemon')).code, 75);
+    const open = await atHq('hq', 'serve', '--port', '0', '--host', '0.0.0.0');
+    assert.equal(open.code, 78);
+    assert.match(open.stderr, /PS-CFG-PLAINTEXT/);
+  });
+
   it('brings a sale made with plain SQL to HQ', async () => {
     await till.query(
       `insert into public.registers (id, store_id, code, name) values ($1, 1, 'R1', 'Register 1')`,
