@@ -90,8 +90,11 @@ export async function stagePage(
 
 /** Forgets what was downloaded and applied: everything is pulled again from 0, and what did not come is swept. */
 export async function resetCursor(db: Queryable): Promise<void> {
+  // One message is one transaction. The lock comes first: a page that is just being staged would be too young for the
+  // snapshot of a single statement, would stay, and its higher positions would hide what a restored HQ sends.
   await db.query(
-    `with emptied as (delete from possync.staging s)
+    `select from possync.cursor c for update;
+     delete from possync.staging s;
      update possync.cursor c set pos = 0, nonce = null, paged = 0, seen_head = 0, seen_nonce = null`,
   );
 }

@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { uuidv7 } from '../../../src/core/ids.ts';
 import { queryOne } from '../../../src/db/transaction.ts';
+import { stagePage } from '../../../src/store/mirror/cursor.ts';
 import { Mirror, type PullResult } from '../../../src/store/mirror/mirror.ts';
 import { fetchFrom, NEVER, seal, stateOf } from '../../support/feed.ts';
+import { waitsForLock } from '../../support/locks.ts';
 import { openHq, openStore, type TestSide } from '../../support/pos.ts';
 
 const STORE = 5;
@@ -187,12 +189,28 @@ describe('an apply in a store', () => {
     );
   });
 
+  it('forgets all pages when everything is pulled again, one that is just being staged included', async () => {
+    await brought(product(A, 'A'));
+    const { pos } = await mirror.state();
+    const other = await store.database.connect();
+    await other.query('begin');
+    const page = { from: pos, to: pos + 9, head: pos + 9, nonce: uuidv7() };
+    const text = JSON.stringify({ rows: [['product', `["${B}"]`, pos + 9, null]] });
+    assert.ok(await stagePage(other, page, text));
+    const resynced = mirror.resync();
+    await waitsForLock(other);
+    await other.query('commit');
+    await resynced;
+    assert.deepEqual(await rows('select pk from possync.staging'), []);
+  });
+
   it('says why it failed, stays on the last whole state, and goes on when the cause is gone', async () => {
     await brought(product(A, 'A'));
     await store.db.query(`alter table public.products add constraint local_rule check (sku <> 'B')`);
     const failed = await bring(product(B, 'B'), `update public.products set name = 'new' where id = '${A}'`);
     assert.equal(failed.result === 'failed' && failed.error.code, 'PS-APPLY-FAILED');
     const state = await mirror.state();
+    assert.ok(state.pos < state.paged, 'invariant 7: the cursor stays where the last apply has left it');
     assert.match(state.error?.message ?? '', /local_rule/);
     assert.deepEqual(await rows('select sku, name from public.products'), ['A p']);
     assert.equal((await queryOne<{ n: number }>(store.db, 'select count(*) as n from possync.staging')).n, 2);

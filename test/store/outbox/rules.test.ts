@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import type pg from 'pg';
 import { installTriggers } from '../../../src/db/capture.ts';
-import { queryOne } from '../../../src/db/transaction.ts';
 import { uuidv7 } from '../../../src/core/ids.ts';
+import { waitsForLock } from '../../support/locks.ts';
 import {
   addRegister,
   adjust,
@@ -199,17 +199,4 @@ async function asApply(db: pg.Client, work: () => Promise<unknown>): Promise<voi
     await db.query(`set local possync.applying = 'on'`);
     await work();
   });
-}
-
-/** Until somebody waits for a lock that this connection holds. */
-async function waitsForLock(holder: pg.Client): Promise<void> {
-  const { pid } = await queryOne<{ pid: number }>(holder, 'select pg_backend_pid() as pid');
-  for (;;) {
-    const { waiting } = await queryOne<{ waiting: boolean }>(
-      holder,
-      `select exists (select from pg_stat_activity a where $1::int = any (pg_blocking_pids(a.pid))) as waiting`,
-      [pid],
-    );
-    if (waiting) return;
-  }
 }
