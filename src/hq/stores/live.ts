@@ -56,8 +56,16 @@ export async function writeLinks(db: Queryable, rows: readonly LinkRow[]): Promi
             stat = coalesce(excluded.stat, l.stat), stat_at = coalesce(excluded.stat_at, l.stat_at),
             written_at = excluded.written_at
       where l.connection = excluded.connection or l.since <= excluded.since`,
-    [JSON.stringify(rows)],
+    [JSON.stringify(rows, storable)],
   );
+}
+
+/**
+ * jsonb takes neither NUL nor half a surrogate pair (a text that was cut in the middle of one). What one store says of
+ * itself must not keep the rows of all others from being written: they would turn red.
+ */
+function storable(_key: string, value: unknown): unknown {
+  return typeof value === 'string' ? Buffer.from(value).toString().replaceAll('\0', '\uFFFD') : value;
 }
 
 /** The daemon that another server holds a live connection of, if its row is fresh. */
