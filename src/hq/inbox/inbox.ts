@@ -90,8 +90,11 @@ export async function stopInbox(db: Queryable, storeId: number, code: string, wh
   );
 }
 
-/** The limit of the message; a store with more has its breaker to thank. */
-const DEAD_SHOWN = 10_000;
+/**
+ * As many as fit into a frame, however large their numbers: a welcome that is longer than a frame ends the socket, and
+ * the store would never be green again.
+ */
+const DEAD_SHOWN = 3_000;
 
 export async function deadSeqs(db: Queryable, storeId: number, epoch: number): Promise<number[]> {
   const { seqs } = await queryOne<{ seqs: string[] }>(

@@ -4,6 +4,7 @@ import { systemClock } from '../../../src/core/clock.ts';
 import { queryOne } from '../../../src/db/transaction.ts';
 import { dropDead, listDead, retryDead, showDead } from '../../../src/hq/inbox/dead.ts';
 import { InboxMaintenance } from '../../../src/hq/inbox/maintenance.ts';
+import { FRAME_LIMIT_BYTES } from '../../../src/protocol/http.ts';
 import {
   addRegister,
   adjust,
@@ -44,6 +45,15 @@ describe('dead letters', () => {
     (await listDead(hq.pool, 7)).map(({ seq, kind }) => [seq, kind]);
   const missingSales = async (): Promise<number> =>
     (await differences(hq, store)).find(({ table }) => table === 'sales')?.missingAtHq.length ?? 0;
+
+  it('greets a store with any number of dead letters in one frame', async () => {
+    await hq.db.query(
+      `insert into possync.dead (store_id, epoch, seq, v, body, type, key, aggregates, kind, error)
+       select 7, 1, 9007199254740991 - n, 1, '{}', 'sale', 'x', '{}', 'data', 'x' from generate_series(1, 10000) n`,
+    );
+    const welcome = await up.hello();
+    assert.ok(Buffer.byteLength(JSON.stringify(welcome)) < FRAME_LIMIT_BYTES);
+  });
 
   it('invariant 20: parks a bad sale and what changes it later, applies the rest, and keeps the order in retry', async () => {
     const mend = await poison('BAD');
