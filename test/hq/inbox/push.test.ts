@@ -48,6 +48,23 @@ describe('push', () => {
     assert.equal(await up.drain(), 0);
   });
 
+  it('invariant 16: nothing of a batch stays at HQ when the inbox cannot move with it', async () => {
+    const sale = await sell(store.db, session);
+    await up.hello();
+    await up.outbox.seal();
+    const message = await up.message();
+    assert.ok(message !== undefined);
+    const atHq = async (): Promise<number | null> =>
+      (await hq.db.query('select from public.sales where id = $1::uuid', [sale])).rowCount;
+    await hq.db.query('alter table possync.inbox_chain add constraint stuck check (seq < 0) not valid');
+    await assert.rejects(up.send(message));
+    assert.equal(await atHq(), 0);
+    await hq.db.query('alter table possync.inbox_chain drop constraint stuck');
+    await up.drain();
+    assert.equal(await atHq(), 1);
+    assert.deepEqual(await differences(hq, store), []);
+  });
+
   it('applies states, voids and several months in one batch', async () => {
     const voided = await sell(store.db, session, { businessDate: '2025-12-31' });
     await sell(store.db, session, { businessDate: '2026-01-01', kind: 'refund' });
