@@ -46,7 +46,8 @@ const ms = (column: string): string => `(extract(epoch from ${column}) * 1000)::
 
 /**
  * The newest of what the store said of its cursor and what it last pulled from: either may be older than the other.
- * A connected store that says "nothing waits" has synced, though it sent nothing: its report counts.
+ * A connected store that says "nothing waits", or whose downloads work, has synced though it sent nothing: its report
+ * counts. The report of one that neither can send nor apply does not.
  */
 const STORES = `
 select s.id, s.code, s.name, s.active, ${ms('now()')} as "nowMs", ${ms('p.activated_at')} as "activatedMs",
@@ -57,10 +58,10 @@ select s.id, s.code, s.name, s.active, ${ms('now()')} as "nowMs", ${ms('p.activa
        ${ms('l.last_frame_at')} as "lastFrameMs", ${ms('l.written_at')} as "writtenMs", l.rtt_ms as "rttMs",
        l.close_code as "closeCode", l.close_reason as "closeReason", l.software,
        (l.stat #>> '{out,queued}')::bigint as queued,
-       ${ms(`(l.stat #>> '{out,oldestAt}')::timestamptz`)} as "oldestMs",
+       l.stat #>> '{out,oldestAt}' as "oldestAt",
        l.stat #>> '{out,halted}' as halted, l.stat #>> '{in,error}' as "downError", ${ms('l.stat_at')} as "statMs",
        ${ms('b.pushed_at')} as "pushedMs", b.stopped, ${ms('c.at')} as "lastPullMs",
-       ${ms('greatest(b.pushed_at, b.hello_at, c.at, l.stat_at)')} as "lastSyncMs",
+       ${ms('greatest(b.pushed_at, b.hello_at, c.at, k.synced_at)')} as "lastSyncMs",
        u.cursor, coalesce(f.pending, 0) as pending, coalesce(d.parked, 0) as parked, coalesce(n.findings, 0) as findings,
        y.today::text as today, t.sales, t.revenue, t.tax, t.refunds
   from public.stores s
@@ -71,6 +72,9 @@ select s.id, s.code, s.name, s.active, ${ms('now()')} as "nowMs", ${ms('p.activa
  cross join lateral (
    select case when l.stat_at is not null and (c.at is null or l.stat_at >= c.at)
                then (l.stat #>> '{in,pos}')::bigint else c.pos end as cursor) u
+ cross join lateral (
+   select case when l.stat #>> '{in,error}' is null or (l.stat #>> '{out,queued}')::bigint = 0
+               then l.stat_at end as synced_at) k
   left join lateral (
    select count(*) as pending from (
      (select from possync.feed x where x.store_id = 0 and x.pos > coalesce(u.cursor, 0)
@@ -96,6 +100,12 @@ export async function readStoreRows(
   storeId: number | undefined,
 ): Promise<{ head: number; rows: DbStoreRow[] }> {
   const { head } = await queryOne<{ head: number }>(tx, 'select h.pos as head from possync.head h');
-  const { rows } = await tx.query<DbStoreRow>(STORES, [storeId ?? null]);
-  return { head, rows };
+  const { rows } = await tx.query<DbStoreRow & { oldestAt: string | null }>(STORES, [storeId ?? null]);
+  return { head, rows: rows.map((row) => ({ ...row, oldestMs: timeOf(row.oldestAt) })) };
+}
+
+/** A store's own text, and not cast by PostgreSQL: one that is no time would end the statement for all stores. */
+function timeOf(text: string | null): number | null {
+  const ms = text === null ? NaN : Date.parse(text);
+  return Number.isNaN(ms) ? null : ms;
 }

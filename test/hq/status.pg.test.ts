@@ -243,4 +243,27 @@ describe('the status of HQ', () => {
       'a zone that does not exist fails nothing',
     );
   });
+
+  describe('the last sync of a connected store', () => {
+    const stat = (queued: number, error: string | null, oldestAt: string | null = null): object => ({
+      out: { queued, oldestAt, halted: null },
+      in: { pos: 0, error },
+    });
+    for (const [title, report, status] of [
+      ['is now while nothing waits, even if a download fails', stat(0, 'a constraint'), 'active'],
+      ['is now while downloads work, even if the queue is stuck', stat(5, null), 'active'],
+      ['is not now when the queue is stuck and downloads fail', stat(5, 'a constraint'), 'offline'],
+    ] as const)
+      it(title, async () => {
+        const id = await store();
+        await link(id, { stat: report });
+        assert.equal((await view(id)).status, status);
+      });
+
+    it('is told of all stores although one reports a time that is none', async () => {
+      const id = await store();
+      await link(id, { stat: stat(5, null, 'last tuesday') });
+      assert.equal((await view(id)).upstream.oldest_at, null);
+    });
+  });
 });
