@@ -1,5 +1,6 @@
 /** HQ's port: who may listen, what every answer carries, and how bodies are bounded. */
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import http from 'node:http';
 import { brotliCompressSync, gunzipSync, gzipSync, brotliDecompressSync } from 'node:zlib';
 import type pg from 'pg';
@@ -9,6 +10,7 @@ import { Gate } from '../../src/hq/gate.ts';
 import { startHq } from '../../src/hq/serve.ts';
 import { HQ_HEADER } from '../../src/protocol/http.ts';
 import { errorBodySchema } from '../../src/protocol/messages.ts';
+import { BODY_VERSION, PROTOCOL_VERSION } from '../../src/protocol/version.ts';
 import { readCredential } from '../../src/store/credential.ts';
 import { TestHq, TestStore } from '../support/chain.ts';
 
@@ -147,6 +149,30 @@ describe("HQ's port", () => {
     assert.equal(gzip.headers['content-encoding'], 'gzip');
     assert.deepEqual(gunzipSync(gzip.body), plain.body);
     assert.ok(brotli.body.length * 3 < plain.body.length);
+  });
+
+  it('refuses a store that speaks a newer protocol before any data, and says which it serves', async () => {
+    const hello = {
+      type: 'hello',
+      v: PROTOCOL_VERSION + 1,
+      store: 'P-1',
+      epoch: 1,
+      instance: { boot: 'b', daemon: randomUUID(), pgSysid: '1' },
+      out: { seq: 0, oldest: 1, acked: 0, chain: '' },
+      in: { pos: 0, nonce: null, paged: 0 },
+      bodyVersion: BODY_VERSION,
+      software: 'possync from tomorrow',
+      epochs: [],
+    };
+    const { status, body } = await ask(
+      at('/api/v1/sync/hello'),
+      { method: 'POST', headers: { authorization: bearer } },
+      JSON.stringify(hello),
+    );
+    assert.equal(status, 200);
+    const { type, code, detail } = JSON.parse(body.toString()) as Record<string, string>;
+    assert.deepEqual([type, code], ['refuse', 'upgrade']);
+    assert.match(detail ?? '', /HQ speaks protocol/);
   });
 
   it('says by /readyz that its database is there', async () => {
