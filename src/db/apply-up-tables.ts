@@ -23,7 +23,15 @@ export function applyBlock(
   types: ColumnTypes,
 ): string {
   const columns = [...table.columns, ...(table.stamped ? ['updated_at'] : [])];
-  const definition = columns.map((column) => `${ident(column)} ${types.get(column) ?? 'text'}`).join(', ');
+  const definition = columns
+    .map((column) => `${ident(column)} ${types.get(column)?.type ?? 'text'}`)
+    .join(', ');
+  // The null of JSON is a value, but comes out of a record as none: where there must be one, it was that.
+  const values = columns.map((column) => {
+    const { type, required } = types.get(column) ?? { type: 'text', required: false };
+    const name = ident(column);
+    return required && /^jsonb?$/.test(type) ? `coalesce(x.${name}, 'null') as ${name}` : `x.${name}`;
+  });
   const child = entity.children.find((candidate) => candidate.table === table.table);
   const relay = entity.direction === 'relay';
   const ownKey = table.key.map((column) => `s.${ident(column)} = r.${ident(column)}`);
@@ -33,7 +41,7 @@ export function applyBlock(
     table,
     columns,
     target: publicTable(table.table),
-    source: `(select p.seq as possync_seq, x.* from unnest(part.seqs, part.rows) as p(seq, rows)
+    source: `(select p.seq as possync_seq, ${values.join(', ')} from unnest(part.seqs, part.rows) as p(seq, rows)
                 cross join lateral json_to_recordset(p.rows) as x(${definition}))`,
     same: [
       ...(relay ? [] : ['s.store_id = p_store']),

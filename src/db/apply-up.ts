@@ -19,8 +19,8 @@ import type { StoreEntity } from './capture-up-rows.ts';
 import { dollarQuoted, ident, literal } from './sql.ts';
 import type { Queryable } from './transaction.ts';
 
-/** Column → type, as HQ's table has it. */
-export type ColumnTypes = ReadonlyMap<string, string>;
+/** Column → type, as HQ's table has it, and whether it must have a value. */
+export type ColumnTypes = ReadonlyMap<string, { readonly type: string; readonly required: boolean }>;
 
 export async function installUpApply(db: Queryable, up: readonly StoreEntity[]): Promise<void> {
   const types = await columnTypes(db, up.flatMap(tablesOf));
@@ -33,7 +33,7 @@ function applyFunction(up: readonly StoreEntity[], types: ReadonlyMap<string, Co
   const tables = up.flatMap((entity) => tablesOf(entity).map((table) => ({ entity, table })));
   const order = tables.map(({ table }) => literal(table.table)).join(', ');
   const declared = up.flatMap((entity) => {
-    const key = types.get(entity.root.table)?.get(entity.root.key[0] ?? 'id') ?? 'uuid';
+    const key = types.get(entity.root.table)?.get(entity.root.key[0] ?? 'id')?.type ?? 'uuid';
     return [
       `  ${ident(`keys_${entity.root.table}`)} ${key}[]; ${ident(`dates_${entity.root.table}`)} date[];`,
       `  ${ident(`seqs_${entity.root.table}`)} bigint[];`,
@@ -67,18 +67,19 @@ async function columnTypes(
   db: Queryable,
   tables: readonly TableSpec[],
 ): Promise<ReadonlyMap<string, ColumnTypes>> {
-  const { rows } = await db.query<{ tbl: string; name: string; type: string }>(
-    `select c.relname::text as tbl, a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type
+  const { rows } = await db.query<{ tbl: string; name: string; type: string; required: boolean }>(
+    `select c.relname::text as tbl, a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type,
+            a.attnotnull as required
        from pg_catalog.pg_class c
        join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = 'public'
        join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
       where c.relname = any($1::text[])`,
     [tables.map((table) => table.table)],
   );
-  const types = new Map<string, Map<string, string>>();
-  for (const { tbl, name, type } of rows) {
-    const columns = types.get(tbl) ?? new Map<string, string>();
-    columns.set(name, type);
+  const types = new Map<string, Map<string, { type: string; required: boolean }>>();
+  for (const { tbl, name, type, required } of rows) {
+    const columns = types.get(tbl) ?? new Map<string, { type: string; required: boolean }>();
+    columns.set(name, { type, required });
     types.set(tbl, columns);
   }
   return types;
