@@ -93,10 +93,16 @@ export async function retryWaiting(pool: pg.Pool, { due = false } = {}): Promise
     [due],
   );
   let applied = 0;
+  const failures: unknown[] = [];
   for (const { store_id: storeId } of rows) {
-    const result = await retryEntries(pool, storeId, undefined, ({ kind }) => kind === 'missing_parent');
-    applied += result.applied.length;
+    try {
+      const result = await retryEntries(pool, storeId, undefined, ({ kind }) => kind === 'missing_parent');
+      applied += result.applied.length;
+    } catch (error) {
+      failures.push(error); // no fault of the other stores', whose turn would otherwise never come
+    }
   }
+  if (failures.length > 0) throw failures[0];
   return applied;
 }
 

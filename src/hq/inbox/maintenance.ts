@@ -55,7 +55,7 @@ export class InboxMaintenance implements Service {
   /** One round, for whoever does not want to wait a minute. */
   async round(): Promise<PartitionReport & { readonly retried: number }> {
     const { pool } = this.#options;
-    const retried = await retryWaiting(pool, { due: true });
-    return { ...(await ensurePartitions(pool)), retried };
+    const report = await ensurePartitions(pool);
+    return { ...report, retried: await retryWaiting(pool, { due: true }) };
   }
 }

@@ -159,6 +159,25 @@ describe('dead letters', () => {
     assert.equal(refused?.sqlstate, 'PS410');
   });
 
+  it('goes on with the other stores where one cannot be retried now', async () => {
+    await hq.db.query(`create function public.stuck() returns trigger language plpgsql as
+        $$ begin if new.code = 'STUCK' then raise exception using errcode = 'XX001'; end if; return new; end $$;
+      create trigger stuck before insert on public.registers for each row execute function public.stuck()`);
+    await hq.db.query(
+      `insert into possync.dead (store_id, epoch, seq, v, body, type, key, aggregates, kind, error, next_try_at)
+       select s.id, 1, 999, 1, json_build_object('registers', json_build_array(json_build_object(
+                'id', gen_random_uuid(), 'store_id', s.id, 'code', s.code, 'name', 'r', 'active', true)))::text,
+              'register', 'x', '{}', 'missing_parent', 'x', now()
+         from (values (6, 'STUCK'), (7, 'FREE')) s (id, code)`,
+    );
+    const maintenance = new InboxMaintenance({ pool: hq.pool, clock: systemClock });
+    await assert.rejects(maintenance.round(), { code: 'XX001' });
+    assert.deepEqual(
+      (await listDead(hq.pool)).map(({ storeId }) => storeId),
+      [6],
+    );
+  });
+
   it('lines without their sale wait for it, and are applied by themselves when it comes', async () => {
     const sale = await sell(store.db, session);
     await store.db.query(`delete from possync.raw where tbl = 'sales'`);
