@@ -140,6 +140,58 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/token-issue.ts'),
   },
   {
+    path: 'token revoke',
+    args: [['[CODE]', 'store code']],
+    summary: 'end the credentials of a store now, on every HQ process; exit 75 if one still serves it',
+    side: 'hq',
+    examples: [
+      'possync token revoke NYC-001 --reason "server stolen"',
+      'possync token revoke NYC-001 --kid 7F3KQ2AB',
+      'possync token revoke --replay logs/hq-server.log   # after HQ was restored from a backup',
+    ],
+    options: [
+      ['--kid <kid>', 'only this one'],
+      ['--reason <text>', 'why, for the audit'],
+      ['--replay <file>', 'revoke again what a log of HQ says was revoked'],
+      ['--timeout <duration>', 'longest wait until no server serves it (default 20s)'],
+    ],
+    load: () => import('./commands/token-revoke.ts'),
+  },
+  {
+    path: 'token rotate',
+    summary: 'replace the credential of this store; nothing is cut, and the old one works on for a day',
+    side: 'none',
+    examples: [
+      'possync token rotate',
+      'possync token rotate --if-expires-within 30d --expires-in 90d   # for cron: exit 0 when not needed',
+      'possync token rotate --revoke-old-now',
+    ],
+    options: [
+      ['--if-expires-within <duration>', 'only if the one in force ends within this time'],
+      ['--expires-in <duration>', 'how long the new one lives (default: until it is revoked)'],
+      ['--grace <duration>', 'how long the old one is still taken (default 24h)'],
+      ['--revoke-old-now', 'end the old one as soon as the new one is in use'],
+      ['--dry-run', 'check that it would work and change nothing'],
+      ['--force', 'give up an unfinished rotation that was begun elsewhere'],
+      ['--timeout <duration>', 'longest time for all of it (default 30s)'],
+    ],
+    settings: ['stateDir', 'hqUrl', 'tlsCaFile'],
+    load: () => import('./commands/token-rotate.ts'),
+  },
+  {
+    path: 'token status',
+    summary:
+      'is the credential of this store good? exit 0 yes, 1 ends soon, 66 none, 69 cannot tell, 77 refused',
+    side: 'none',
+    examples: ['possync token status', 'possync token status --warn 30d --json'],
+    options: [
+      ['--warn <duration>', 'what counts as soon (default 14d)'],
+      ['--timeout <duration>', 'longest wait for HQ (default 10s)'],
+    ],
+    settings: ['stateDir', 'hqUrl', 'tlsCaFile'],
+    load: () => import('./commands/token-status.ts'),
+  },
+  {
     path: 'token ls',
     args: [['[CODE]', 'at HQ: only this store']],
     summary: 'list tokens and credentials; never a secret',

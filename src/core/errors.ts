@@ -149,6 +149,33 @@ export const ERRORS = {
   /** The credential belongs to another store than this database. */
   'PS-TOKEN-STORE': { exit: 77, retry: 'minutes', hint: 'use the token of this store' },
 
+  /** The new credential could not be saved; HQ was asked for nothing. */
+  'PS-TOKEN-SAVE': {
+    exit: 73,
+    retry: 'never',
+    hint: 'make the state directory writable or free space, then: possync token rotate',
+  },
+  /** Another command is changing the credential of this store. */
+  'PS-TOKEN-BUSY': { exit: 75, retry: 'never', hint: 'wait for the other command, then run this one again' },
+  /** HQ knows a rotation of this store that this machine does not. */
+  'PS-TOKEN-ROTATION': {
+    exit: 75,
+    retry: 'never',
+    hint: 'finish it on the machine that began it, or give it up: possync token rotate --force',
+  },
+  /** The credential was replaced by a rotation; it may still be used for a while, but not rotated. */
+  'PS-TOKEN-RETIRING': {
+    exit: 77,
+    retry: 'never',
+    hint: 'use the newer credential; if it is lost, enrol again: possync store init --token-file FILE',
+  },
+  /** A revoked credential still has a connection at HQ. */
+  'PS-TOKEN-LIVE': {
+    exit: 75,
+    retry: 'never',
+    hint: 'check that every `possync hq serve` reaches the database',
+  },
+
   ...LINK_CODES,
 
   /** The daemon does not run. */

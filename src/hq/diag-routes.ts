@@ -53,6 +53,9 @@ export function addDiagRoutes(app: App, { hqId, rooms, clock }: DiagOptions): vo
       kid: caller.kid,
       hq: whoAmI(),
       connections: rooms.connections(caller.storeId),
+      state: caller.state,
+      expires_at: caller.expiresAt,
+      created_at: caller.createdAt,
     };
     return c.json(body);
   });

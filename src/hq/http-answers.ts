@@ -30,6 +30,7 @@ export async function packedAnswer(c: Ctx, text: string): Promise<Response> {
 /** The status of an error over HTTP; what a store does about it is decided by the code, not by the number. */
 export function statusOf({ code }: PossyncError): ContentfulStatusCode {
   if (code === 'PS-TOKEN-STORE' || code === 'PS-STORE-DISABLED') return 403;
+  if (code === 'PS-TOKEN-ROTATION' || code === 'PS-TOKEN-RETIRING') return 409;
   if (code.startsWith('PS-TOKEN-')) return 401;
   if (code === 'PS-HQ-BUSY') return 429;
   if (code === 'PS-TOO-LARGE') return 413;

@@ -18,6 +18,7 @@ import {
   pullQuerySchema,
   pushSchema,
   reEnrolSchema,
+  rotationSchema,
   type Enrol,
   type EnrolAnswer,
   type Hello,
@@ -26,6 +27,8 @@ import {
   type PushConflict,
   type ReEnrol,
   type ReEnrolAnswer,
+  type Rotation,
+  type RotationAnswer,
   type Refuse,
   type Welcome,
 } from '../protocol/messages.ts';
@@ -34,14 +37,10 @@ import { pageBody, type PageRequest, type PageResult } from './feed/pull.ts';
 import { Gate } from './gate.ts';
 import { bearerOf, errorAnswer, health, packedAnswer, statusOf, type App } from './http-answers.ts';
 import { readJson } from './http-body.ts';
+import type { Authenticated } from './stores/tokens.ts';
 
 /** The store that a credential stands for: the only source of a store id. */
-export interface Caller {
-  readonly storeId: number;
-  readonly code: string;
-  readonly name: string;
-  readonly kid: string;
-}
+export type Caller = Authenticated;
 
 export type PushOutcome =
   | { readonly result: 'ok'; readonly answer: PushAnswer }
@@ -56,6 +55,10 @@ export interface Rooms {
   push(caller: Caller, push: Push): Promise<PushOutcome>;
   enrol(enrol: Enrol): Promise<EnrolAnswer>;
   reEnrol(caller: Caller, request: ReEnrol): Promise<ReEnrolAnswer>;
+  /** A new credential beside the caller's. */
+  rotate(caller: Caller, rotation: Rotation): Promise<RotationAnswer>;
+  /** The caller's credential is in force; with `finish` the one before ends now. */
+  rotated(caller: Caller, id: string, step: 'confirm' | 'finish'): Promise<RotationAnswer>;
   /** Database answers and its schema fits; throws what is wrong. */
   ready(): Promise<void>;
   /** Live sockets of a store in this process. */
@@ -139,6 +142,17 @@ export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls }: RouteOpt
     const request = parse(reEnrolSchema, await readJson(c.env.incoming, SMALL_BODY));
     return c.json(await rooms.reEnrol(caller, request));
   });
+  app.post(ROUTES.rotations, async (c) => {
+    const caller = await rooms.authenticate(bearerOf(c.env.incoming));
+    const rotation = parse(rotationSchema, await readJson(c.env.incoming, SMALL_BODY));
+    return c.json(await rooms.rotate(caller, rotation));
+  });
+  for (const step of ['confirm', 'finish'] as const) {
+    app.post(`${ROUTES.rotations}/:id/${step}`, async (c) => {
+      const caller = await rooms.authenticate(bearerOf(c.env.incoming));
+      return c.json(await rooms.rotated(caller, parse(z.uuid(), c.req.param('id')), step));
+    });
+  }
   app.post(ROUTES.enrol, async (c) => {
     const enrol = parse(enrolSchema, await readJson(c.env.incoming, SMALL_BODY));
     return await packedAnswer(c, JSON.stringify(await rooms.enrol(enrol)));

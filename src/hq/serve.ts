@@ -18,7 +18,7 @@ import { DEFAULT_PORT } from '../protocol/http.ts';
 import { ENTITIES, type Entity } from '../protocol/entities.ts';
 import { FeedUpkeep } from './feed/upkeep.ts';
 import { Sealer } from './feed/sealer.ts';
-import type { Rooms } from './http-routes.ts';
+import type { Caller, Rooms } from './http-routes.ts';
 import { readHqId } from './identity.ts';
 import { hello } from './inbox/hello.ts';
 import { InboxMaintenance } from './inbox/maintenance.ts';
@@ -28,6 +28,7 @@ import type { HqOptions, RunningHq } from './options.ts';
 import { HqServer } from './server.ts';
 import { enrol } from './stores/enrol.ts';
 import { LINKS_CHANNEL } from './stores/live.ts';
+import { confirmRotation, finishRotation, registerRotation } from './stores/rotations.ts';
 import { StoreSockets } from './stores/sockets.ts';
 import { STORES_CHANNEL } from './stores/stores.ts';
 import { authenticate, forgetCredentials } from './stores/tokens.ts';
@@ -51,7 +52,15 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
       pool,
       clock,
       log,
-      hello: (caller, message, isAlive) => hello(pool, caller.storeId, message, isAlive),
+      hello: async (caller, message, isAlive) => {
+        await confirmFirstUse(pool, caller);
+        return await hello(pool, caller.storeId, message, isAlive);
+      },
+      authenticate: async (bearer) => {
+        const caller = await authenticate(pool, bearer);
+        await confirmFirstUse(pool, caller);
+        return caller;
+      },
     });
     const server = new HqServer({
       hqId,
@@ -126,10 +135,17 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
 function roomsOf(pool: pg.Pool, sockets: StoreSockets, feed: FeedUpkeep, entities: readonly Entity[]): Rooms {
   return {
     authenticate: (bearer) => authenticate(pool, bearer),
-    hello: (caller, message) =>
-      hello(pool, caller.storeId, message, (instance) => sockets.isAlive(caller.storeId, instance)),
+    hello: async (caller, message) => {
+      await confirmFirstUse(pool, caller);
+      return await hello(pool, caller.storeId, message, (instance) =>
+        sockets.isAlive(caller.storeId, instance),
+      );
+    },
     page: (request) => feed.readPage(request),
-    push: (caller, message) => push(pool, caller.storeId, message, entities),
+    push: async (caller, message) => {
+      await confirmFirstUse(pool, caller);
+      return await push(pool, caller.storeId, message, entities);
+    },
     enrol: (message) => enrol(pool, message),
     reEnrol: (caller, message) =>
       reEnrol(
@@ -139,9 +155,17 @@ function roomsOf(pool: pg.Pool, sockets: StoreSockets, feed: FeedUpkeep, entitie
         (instance) => sockets.isAlive(caller.storeId, instance),
         `store ${caller.code}`,
       ),
+    rotate: (caller, rotation) => registerRotation(pool, caller, rotation),
+    rotated: (caller, id, step) =>
+      step === 'confirm' ? confirmRotation(pool, caller, id) : finishRotation(pool, caller, id),
     ready: () => requireCurrentSchema(pool, 'hq'),
     connections: (storeId) => sockets.connections(storeId),
   };
+}
+
+/** Whoever works with a rotated credential has it safe: the rotation is confirmed, even if the store could not say so. */
+async function confirmFirstUse(pool: pg.Pool, caller: Caller): Promise<void> {
+  if (caller.state === 'pending') await confirmRotation(pool, caller);
 }
 
 /**

@@ -16,6 +16,8 @@ export const diagPingSchema = z.object({
 export const whoamiSchema = z.object({
   store: z.object({ id: z.int().positive(), code: z.string().max(200), name: z.string().max(1_000) }),
   kid: z.string().max(20),
+  /** pending = a rotation's, not yet confirmed; retiring = replaced, in its last hours. */
+  state: z.string().max(20).nullish(),
   hq: z.object({ id: z.uuid(), software: z.string().max(200), now: z.string().max(40) }),
   /** Live connections of this store. */
   connections: z.int().nonnegative(),

@@ -10,6 +10,11 @@ export const ROUTES = {
   enrol: '/api/v1/sync/enrol',
   /** The next epoch, for a store whose history and HQ's have parted; answered by reEnrolAnswerSchema. */
   reEnrol: '/api/v1/sync/re-enrol',
+  /**
+   * POST: a new credential beside the one in force, by its hash (rotationSchema). POST …/{id}/confirm and …/{id}/finish with
+   * the new one: it is in force, and the old one ends now. Each answers rotationAnswerSchema, the same again when repeated.
+   */
+  rotations: '/api/v1/tokens/rotations',
   /** Who am I, says HQ: store, credential and live connections. Needs a token. */
   whoami: '/api/v1/whoami',
   /** No token: time, version and the headers HQ received. */
@@ -37,6 +42,8 @@ export const PULL_PAGE_ROWS = 5_000;
 export const PULL_MAX_ROWS = 10_000;
 /** A page as a store takes it at most, uncompressed. */
 export const PULL_LIMIT_BYTES = 512 * 1024 * 1024;
+/** Longest life and longest grace of a rotated credential: ten years. */
+export const ROTATION_MAX_MS = 10 * 366 * 86_400_000;
 /** A WebSocket frame; all our frames are small. */
 export const FRAME_LIMIT_BYTES = 64 * 1024;
 

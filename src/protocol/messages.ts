@@ -5,7 +5,7 @@
  * Hashes (chains) travel as lower-case hex, the empty chain before the first entry as ''.
  */
 import { z } from 'zod';
-import { PULL_MAX_ROWS, PUSH_MAX_TRANSACTIONS } from './http.ts';
+import { PULL_MAX_ROWS, PUSH_MAX_TRANSACTIONS, ROTATION_MAX_MS } from './http.ts';
 
 const position = z.int().nonnegative();
 const uuid = z.uuid();
@@ -106,9 +106,23 @@ export const statFrameSchema = z.object({
   }),
 });
 
+/**
+ * Store → HQ, after welcome: from now on this connection is that of another credential of the same store. What a
+ * rotation uses, so that the light stays green. Answered by `authenticated`; the connection stays as it was if refused.
+ */
+export const authFrameSchema = z.object({ type: z.literal('auth'), token: z.string().max(200) });
+
+/** HQ → store: the kid that counts now; `code` = why it was refused. */
+export const authenticatedFrameSchema = z.object({
+  type: z.literal('authenticated'),
+  kid: z.string().max(20),
+  code: z.string().max(60).nullable(),
+});
+
 export const storeFrameSchema = z.discriminatedUnion('type', [
   helloSchema,
   statFrameSchema,
+  authFrameSchema,
   pingFrameSchema,
   pongFrameSchema,
 ]);
@@ -118,6 +132,7 @@ export const hqFrameSchema = z.discriminatedUnion('type', [
   refuseSchema,
   headFrameSchema,
   askFrameSchema,
+  authenticatedFrameSchema,
   pingFrameSchema,
   pongFrameSchema,
 ]);
@@ -222,6 +237,27 @@ export const enrolAnswerSchema = z.object({
   continuation: z.array(z.tuple([shortText, z.record(z.string(), z.unknown())])).optional(),
 });
 
+/** POST tokens/rotations, with the credential in force. The same `id` gets the same answer again. */
+export const rotationSchema = z.object({
+  id: uuid,
+  kid: z.string().regex(/^[A-Z2-9]{4,16}$/),
+  /** SHA-256 of the new credential's secret, hex: HQ never sees the secret itself here. */
+  hash: z.string().regex(/^[0-9a-f]{64}$/),
+  /** How long the new one lives; null = until it is revoked. */
+  expiresInMs: z.int().positive().max(ROTATION_MAX_MS).nullable(),
+  /** How long the old one is taken after the new one was confirmed. */
+  graceMs: z.int().nonnegative().max(ROTATION_MAX_MS),
+  /** Give up another rotation of this store that was never confirmed. */
+  replace: z.boolean(),
+});
+
+export const rotationAnswerSchema = z.object({
+  id: uuid,
+  old: z.object({ kid: z.string().max(20), validUntil: z.string().max(40).nullable() }),
+  new: z.object({ kid: z.string().max(20), expiresAt: z.string().max(40).nullable() }),
+  confirmed: z.boolean(),
+});
+
 /** POST re-enrol: HQ closes the epoch and opens the next one. The same `request` gets the same answer again. */
 export const reEnrolSchema = z.object({
   request: uuid,
@@ -256,4 +292,7 @@ export type ErrorBody = z.infer<typeof errorBodySchema>;
 export type Enrol = z.infer<typeof enrolSchema>;
 export type ReEnrol = z.infer<typeof reEnrolSchema>;
 export type ReEnrolAnswer = z.infer<typeof reEnrolAnswerSchema>;
+export type AuthFrame = z.infer<typeof authFrameSchema>;
+export type Rotation = z.infer<typeof rotationSchema>;
+export type RotationAnswer = z.infer<typeof rotationAnswerSchema>;
 export type EnrolAnswer = z.infer<typeof enrolAnswerSchema>;

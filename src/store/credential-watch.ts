@@ -6,14 +6,14 @@ import type { Clock } from '../core/clock.ts';
 import type { PossyncError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
-import { credentialPath, readCredential, type StoreCredential } from './credential.ts';
+import { credentialPath, readCredential, tidyPrevious, type StoreCredential } from './credential.ts';
 
 export interface CredentialWatchOptions {
   readonly stateDir: string;
   readonly clock: Clock;
   readonly log: Log;
-  /** Called at start, and whenever the content may have changed; undefined = not enrolled. */
-  readonly found: (credential: StoreCredential | undefined) => Promise<void>;
+  /** Called at start, and whenever the content may have changed or must count as changed; undefined = not enrolled. */
+  readonly found: (credential: StoreCredential | undefined, forced: boolean) => Promise<void>;
   /** There is one, but it cannot be used. */
   readonly refused: (error: PossyncError) => void;
 }
@@ -28,6 +28,8 @@ export class CredentialWatch implements Service {
   #watcher: FSWatcher | undefined;
   #running: Promise<void> | undefined;
   #wake: () => void = () => undefined;
+  #looking: Promise<void> = Promise.resolve();
+  #credential: StoreCredential | undefined;
   #seen = '';
   #forced = false;
   #failure: string | undefined;
@@ -74,22 +76,49 @@ export class CredentialWatch implements Service {
     }
   }
 
+  /** The file as it is now is in use when this resolves. */
+  async lookNow(): Promise<void> {
+    await this.#look();
+  }
+
+  /** One look after the other: an older one must not overtake. */
   async #look(): Promise<void> {
+    this.#looking = this.#looking.then(() => this.#lookOnce());
+    await this.#looking;
+  }
+
+  async #lookOnce(): Promise<void> {
     const { stateDir, log, found, refused } = this.#options;
+    await this.#tidy();
     const mark = await fileMark(credentialPath(stateDir));
     if (mark === this.#seen && !this.#forced) return;
+    const forced = this.#forced;
+    this.#forced = false;
     try {
-      await found(await readCredential(stateDir));
+      const credential = await readCredential(stateDir);
+      await found(credential, forced);
+      this.#credential = credential;
       this.#seen = mark;
-      this.#forced = false;
       this.#failure = undefined;
     } catch (error) {
+      this.#forced ||= forced;
       // Tried again with the next look: it may be the database that was away. Said once per kind of trouble.
       const named = toPossyncError(error);
       if (this.#failure !== named.code)
         log.error('the credential cannot be used', { code: named.code, err: error });
       this.#failure = named.code;
       refused(named);
+    }
+  }
+
+  /** The credential before this one goes when HQ no longer takes it: a secret that is of no use is only a risk. */
+  async #tidy(): Promise<void> {
+    const { stateDir, clock, log } = this.#options;
+    if (this.#credential?.previous === undefined) return;
+    try {
+      await tidyPrevious(stateDir, this.#credential, clock.now());
+    } catch (error) {
+      log.debug('the credential before this one could not be removed', { err: error });
     }
   }
 }

@@ -3,8 +3,9 @@
  *
  *   credential.next   the secret made here, saved before HQ hears of it; a rerun finds it and uses it again
  *   credential        in force; replaced by one rename, so that a reader sees the old one or the new one, never half
+ *   credential.prev   the one before, while HQ still takes it
  */
-import { chmod, mkdir, unlink } from 'node:fs/promises';
+import { chmod, mkdir, rename, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { PossyncError } from '../core/errors.ts';
@@ -24,7 +25,16 @@ export interface StoreCredential {
   readonly enrolledWith: string | null;
   readonly caFile?: string;
   readonly allowPlaintext?: boolean;
+  /** When HQ ends it, as HQ said last; null = never. */
+  readonly expiresAt?: string | null;
+  /** The rotation that made it, until that is finished. */
+  readonly rotation?: RotationNote;
+  /** The one that it replaced: in credential.prev until then. */
+  readonly previous?: { readonly kid: string; readonly until: string | null };
 }
+
+/** What a rerun must know to go on with a rotation. */
+export type RotationNote = z.infer<typeof rotationSchema>;
 
 /** A secret that HQ may or may not have heard of. */
 export interface PendingCredential {
@@ -33,6 +43,14 @@ export interface PendingCredential {
   /** kid of the enrolment token that it is for. */
   readonly enrolledWith: string;
 }
+
+const rotationSchema = z.object({
+  id: z.uuid(),
+  old_kid: z.string(),
+  grace_ms: z.int().nonnegative(),
+  expires_in_ms: z.int().positive().nullable(),
+  revoke_old_now: z.boolean(),
+});
 
 const fileSchema = z.object({
   token: z.string(),
@@ -44,9 +62,17 @@ const fileSchema = z.object({
   enrolled_with: z.string().nullable(),
   ca_file: z.string().optional(),
   allow_plaintext: z.boolean().optional(),
+  expires_at: z.string().nullish(),
+  rotation: rotationSchema.optional(),
+  previous: z.object({ kid: z.string(), until: z.string().nullable() }).optional(),
 });
 
-const pendingSchema = z.object({ token: z.string(), enrolled_with: z.string() });
+/** An enrolment's; that of a rotation is a whole credential, with its `rotation`. */
+const pendingSchema = z.object({
+  token: z.string(),
+  enrolled_with: z.string().nullable(),
+  rotation: rotationSchema.optional(),
+});
 
 export function credentialPath(stateDir: string): string {
   return join(stateDir, 'credential');
@@ -54,10 +80,15 @@ export function credentialPath(stateDir: string): string {
 
 /** undefined = not enrolled. Throws PS-FILE-MODE for a file that others may read, PS-TOKEN-GARBLED for a damaged one. */
 export async function readCredential(stateDir: string): Promise<StoreCredential | undefined> {
-  const path = credentialPath(stateDir);
+  return await readCredentialFile(credentialPath(stateDir));
+}
+
+async function readCredentialFile(path: string): Promise<StoreCredential | undefined> {
   const text = await readSecretFile(path);
-  if (text === undefined) return undefined;
-  const file = parseFile(fileSchema, text, path);
+  return text === undefined ? undefined : fromFile(parseFile(fileSchema, text, path));
+}
+
+function fromFile(file: z.infer<typeof fileSchema>): StoreCredential {
   const { kid } = parseCredential(file.token);
   return {
     token: new Secret(file.token, `kid:${kid}`),
@@ -70,12 +101,20 @@ export async function readCredential(stateDir: string): Promise<StoreCredential 
     enrolledWith: file.enrolled_with,
     ...(file.ca_file === undefined ? {} : { caFile: file.ca_file }),
     ...(file.allow_plaintext === undefined ? {} : { allowPlaintext: file.allow_plaintext }),
+    ...(file.expires_at === undefined ? {} : { expiresAt: file.expires_at }),
+    ...(file.rotation === undefined ? {} : { rotation: file.rotation }),
+    ...(file.previous === undefined ? {} : { previous: file.previous }),
   };
 }
 
 export async function saveCredential(stateDir: string, credential: StoreCredential): Promise<void> {
   await makeStateDir(stateDir);
-  const { token, hqUrl, hqId, storeId, code, name, enrolledWith, caFile, allowPlaintext } = credential;
+  await writeSecretFile(credentialPath(stateDir), textOf(credential));
+}
+
+function textOf(credential: StoreCredential): string {
+  const { token, hqUrl, hqId, storeId, code, name, enrolledWith } = credential;
+  const { caFile, allowPlaintext, expiresAt, rotation, previous } = credential;
   const file: z.infer<typeof fileSchema> = {
     token: token.reveal(),
     hq_url: hqUrl,
@@ -86,8 +125,61 @@ export async function saveCredential(stateDir: string, credential: StoreCredenti
     enrolled_with: enrolledWith,
     ...(caFile === undefined ? {} : { ca_file: caFile }),
     ...(allowPlaintext === undefined ? {} : { allow_plaintext: allowPlaintext }),
+    ...(expiresAt === undefined ? {} : { expires_at: expiresAt }),
+    ...(rotation === undefined ? {} : { rotation }),
+    ...(previous === undefined ? {} : { previous }),
   };
-  await writeSecretFile(credentialPath(stateDir), `${JSON.stringify(file, null, 2)}\n`);
+  return `${JSON.stringify(file, null, 2)}\n`;
+}
+
+/** Whether only the token differs: then an open connection can go on under the other one. */
+export function sameExceptToken(a: StoreCredential, b: StoreCredential): boolean {
+  return (
+    a.hqUrl === b.hqUrl &&
+    a.hqId === b.hqId &&
+    a.storeId === b.storeId &&
+    a.caFile === b.caFile &&
+    a.allowPlaintext === b.allowPlaintext &&
+    a.enrolledWith === b.enrolledWith
+  );
+}
+
+/** The credential of a rotation that was begun and not switched to; undefined: none, or one that is out of date. */
+export async function readNext(
+  stateDir: string,
+  current: StoreCredential,
+): Promise<StoreCredential | undefined> {
+  const path = pendingPath(stateDir);
+  const text = await readSecretFile(path);
+  if (text === undefined) return undefined;
+  // What an enrolment left there is no credential yet.
+  if (parseFile(pendingSchema, text, path).rotation === undefined) return undefined;
+  const next = fromFile(parseFile(fileSchema, text, path));
+  return next.rotation?.old_kid === current.kid ? next : undefined;
+}
+
+/** On disk when this returns: HQ must never know a hash whose secret is lost. */
+export async function saveNext(stateDir: string, next: StoreCredential): Promise<void> {
+  await writeSecretFile(pendingPath(stateDir), textOf(next));
+}
+
+/** credential.next is the credential: at every moment one of the two is there whole, and HQ takes both. */
+export async function switchToNext(stateDir: string, current: StoreCredential): Promise<void> {
+  await writeSecretFile(previousPath(stateDir), textOf(current));
+  await rename(pendingPath(stateDir), credentialPath(stateDir));
+  await syncDirectory(stateDir);
+}
+
+/** Removes the credential before this one once HQ no longer takes it. */
+export async function tidyPrevious(
+  stateDir: string,
+  credential: StoreCredential,
+  nowMs: number,
+): Promise<void> {
+  const { previous, rotation } = credential;
+  if (rotation !== undefined) return;
+  if (previous?.until != null && Date.parse(previous.until) > nowMs) return;
+  await removeIfThere(previousPath(stateDir));
 }
 
 /**
@@ -102,7 +194,7 @@ export async function preparePending(stateDir: string, enrolmentKid: string): Pr
     const file = parseFile(pendingSchema, text, path);
     const { kid } = parseCredential(file.token);
     // Of another token: that enrolment was given up, or is finished and the file was left by a crash.
-    if (file.enrolled_with === enrolmentKid)
+    if (file.enrolled_with === enrolmentKid && file.rotation === undefined)
       return { token: new Secret(file.token, `kid:${kid}`), kid, enrolledWith: enrolmentKid };
   }
   const kid = newKid();
@@ -121,6 +213,10 @@ function pendingPath(stateDir: string): string {
   return `${credentialPath(stateDir)}.next`;
 }
 
+function previousPath(stateDir: string): string {
+  return `${credentialPath(stateDir)}.prev`;
+}
+
 async function removeIfThere(path: string): Promise<void> {
   try {
     await unlink(path);
@@ -129,7 +225,7 @@ async function removeIfThere(path: string): Promise<void> {
   }
 }
 
-async function makeStateDir(stateDir: string): Promise<void> {
+export async function makeStateDir(stateDir: string): Promise<void> {
   try {
     const made = await mkdir(stateDir, { recursive: true, mode: 0o700 });
     if (made !== undefined) {

@@ -22,7 +22,7 @@ import { createPool } from '../db/pool.ts';
 import { ENTITIES } from '../protocol/entities.ts';
 import type { Hello, Instance, StatFrame } from '../protocol/messages.ts';
 import { BODY_VERSION, PROTOCOL_VERSION } from '../protocol/version.ts';
-import type { StoreCredential } from './credential.ts';
+import { sameExceptToken, type StoreCredential } from './credential.ts';
 import { CredentialWatch } from './credential-watch.ts';
 import { DaemonLock } from './daemon-lock.ts';
 import { readInstance } from './instance.ts';
@@ -31,7 +31,8 @@ import { CONNECT_MS } from './link/http-exchange.ts';
 import { Link } from './link/link.ts';
 import { Puller } from './link/puller.ts';
 import { LinkRecorder } from './link/recorder.ts';
-import { LocalApi } from './local-api.ts';
+import { RetiredClients } from './link/retired-clients.ts';
+import { LocalApi, type TakenUp } from './local-api.ts';
 import { Mirror } from './mirror/mirror.ts';
 import type { DaemonOptions, RunningDaemon } from './options.ts';
 import { readStoreIdentity } from './outbox/identity.ts';
@@ -77,6 +78,9 @@ class Daemon {
   readonly #rounds = new PushRounds();
   #credential: StoreCredential | undefined;
   #client: HqClient | undefined;
+  readonly #retired: RetiredClients;
+  /** The last change of credential went over the open connection. */
+  #swappedInBand = false;
   /** Of the push on its way: a 409 is about that session, not about one begun meanwhile. */
   #sentFence = '';
   #fail: (error: Error) => void = () => undefined;
@@ -87,6 +91,7 @@ class Daemon {
     this.#options = options;
     this.#pool = pool;
     this.#instance = instance;
+    this.#retired = new RetiredClients(clock);
     this.#outbox = new Outbox(pool);
     this.#mirror = new Mirror({ pool, entities });
     this.#puller = new Puller({
@@ -132,7 +137,7 @@ class Daemon {
       stateDir: options.stateDir,
       clock,
       log,
-      found: (credential) => this.#use(credential),
+      found: (credential, forced) => this.#use(credential, forced),
       refused: ({ code, message }) => {
         // One that is in use stays in use: it worked.
         if (this.#client === undefined) this.#link.use(undefined, { code, message });
@@ -154,6 +159,7 @@ class Daemon {
       reload: () => {
         this.#watch.reload();
       },
+      takeUp: () => this.#takeUp(),
     });
   }
 
@@ -210,6 +216,7 @@ class Daemon {
       stop: () =>
         (stopping ??= services.stop().finally(() => {
           this.#client?.close();
+          this.#retired.close();
         })),
     };
   }
@@ -259,34 +266,60 @@ class Daemon {
   }
 
   /** A credential that is new, changed or gone. */
-  async #use(credential: StoreCredential | undefined): Promise<void> {
+  async #use(credential: StoreCredential | undefined, forced: boolean): Promise<void> {
     const before = this.#client;
+    const old = this.#credential;
     if (credential === undefined) {
       this.#credential = undefined;
       this.#client = undefined;
       this.#link.use(undefined);
-    } else {
-      await this.#refuseForeign(credential);
-      const url = this.#options.hqUrl ?? credential.hqUrl;
-      this.#refusePlaintext(url, credential);
-      const caFile = this.#options.caFile ?? credential.caFile;
-      this.#client = new HqClient({
-        url,
-        credential: credential.token,
-        hqId: credential.hqId,
-        software: SOFTWARE,
-        ...(caFile === undefined ? {} : { caFile }),
-      });
-      this.#credential = credential;
-      this.#options.log.info('credential read', {
-        event: 'config.reloaded',
-        kid: credential.kid,
-        store: credential.code,
-        hq: url,
-      });
-      this.#link.use(this.#client);
+      before?.close();
+      return;
     }
-    before?.close();
+    const sameWay = old !== undefined && sameExceptToken(old, credential) && !forced;
+    if (sameWay && old.kid === credential.kid && before !== undefined) {
+      this.#credential = credential;
+      return;
+    }
+    await this.#refuseForeign(credential);
+    const url = this.#options.hqUrl ?? credential.hqUrl;
+    this.#refusePlaintext(url, credential);
+    const caFile = this.#options.caFile ?? credential.caFile;
+    const client = new HqClient({
+      url,
+      credential: credential.token,
+      hqId: credential.hqId,
+      software: SOFTWARE,
+      ...(caFile === undefined ? {} : { caFile }),
+    });
+    this.#client = client;
+    this.#credential = credential;
+    this.#options.log.info('credential read', {
+      event: 'config.reloaded',
+      kid: credential.kid,
+      store: credential.code,
+      hq: url,
+    });
+    if (sameWay && before !== undefined) {
+      this.#swappedInBand = await this.#link.swap(client, credential.token);
+      this.#recorder.changed();
+      // HQ takes the old credential for a while: requests in hand are finished under it.
+      this.#retired.add(before);
+    } else {
+      this.#swappedInBand = false;
+      this.#link.use(client);
+      before?.close();
+    }
+  }
+
+  /** The credential file as it is now is in use; how the connection took it. */
+  async #takeUp(): Promise<TakenUp> {
+    await this.#watch.lookNow();
+    return {
+      kid: this.#credential?.kid ?? null,
+      in_band: this.#swappedInBand,
+      indicator: this.#link.snapshot().indicator,
+    };
   }
 
   async #refuseForeign({ storeId, code }: StoreCredential): Promise<void> {

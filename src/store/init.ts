@@ -23,6 +23,7 @@ import { ENTITIES, type Entity } from '../protocol/entities.ts';
 import type { EnrolAnswer } from '../protocol/messages.ts';
 import {
   finishPending,
+  makeStateDir,
   preparePending,
   readCredential,
   saveCredential,
@@ -32,6 +33,7 @@ import { readInstance } from './instance.ts';
 import { HqClient } from './link/hq-client.ts';
 import { readStoreIdentity } from './outbox/identity.ts';
 import { bindStore, refuseReplacement } from './binding.ts';
+import { withTokenLock } from './token-lock.ts';
 
 export interface InitOptions {
   readonly databaseUrl: string | undefined;
@@ -80,15 +82,19 @@ export async function initStore(options: InitOptions): Promise<InitResult> {
     }
     if (options.replace === true) await refuseReplacement(pool);
     progress?.(`enrolling at ${hqUrl}`);
-    const { credential, answer } = await enrolAt(pool, hqUrl, token, options);
-    const continued = await bindStore(
-      pool,
-      answer.store,
-      options.replace === true ? { epoch: answer.epoch, rows: answer.continuation ?? [] } : undefined,
-    );
-    await saveCredential(stateDir, credential);
-    await finishPending(stateDir);
-    return { migrations, continued, ...describe(credential, 'enrolled') };
+    // A rotation at the same time would give up the secret that is being enrolled, or the other way round.
+    await makeStateDir(stateDir);
+    return await withTokenLock(stateDir, 'possync store init', async () => {
+      const { credential, answer } = await enrolAt(pool, hqUrl, token, options);
+      const continued = await bindStore(
+        pool,
+        answer.store,
+        options.replace === true ? { epoch: answer.epoch, rows: answer.continuation ?? [] } : undefined,
+      );
+      await saveCredential(stateDir, credential);
+      await finishPending(stateDir);
+      return { migrations, continued, ...describe(credential, 'enrolled') };
+    });
   } finally {
     await pool.end();
   }

@@ -1,7 +1,7 @@
 /**
  * The daemon's own small HTTP: a unix socket for the commands on this machine, and a loopback port for probes.
  *
- *   store.sock          GET /api/v1/status · POST /api/v1/{pull[?fresh=1],push,reload,re-enrol[?from=DATE]}
+ *   store.sock          GET /api/v1/status · POST /api/v1/{pull[?fresh=1],push,reload,credential,re-enrol[?from=DATE]}
  *   127.0.0.1:3002      GET /livez /readyz /connz /api/v1/status, read only
  *
  * The socket's rights (0660) are its authentication; the port changes nothing and shows no secret.
@@ -30,8 +30,17 @@ export interface LocalApiOptions {
   /** How many entries HQ acknowledged. */
   readonly push: () => Promise<number>;
   readonly reload: () => void;
+  /** Takes up the credential file as it is now. */
+  readonly takeUp: () => Promise<TakenUp>;
   /** A new epoch; `from` = capture again what the store has since that day. */
   readonly reEnrol: (from: string | undefined) => Promise<ReEnrolReport>;
+}
+
+/** Which credential the daemon uses, and whether the open connection went on under it. */
+export interface TakenUp {
+  readonly kid: string | null;
+  readonly in_band: boolean;
+  readonly indicator: 'green' | 'red';
 }
 
 type Handler = (url: URL) => Promise<{ readonly status: number; readonly body: object | string }>;
@@ -116,7 +125,7 @@ export class LocalApi implements Service {
   }
 
   #all(): Map<string, Handler> {
-    const { pull, push, reload, reEnrol } = this.#options;
+    const { pull, push, reload, reEnrol, takeUp } = this.#options;
     return new Map<string, Handler>([
       ...this.#readOnly(),
       [
@@ -133,6 +142,7 @@ export class LocalApi implements Service {
         'POST /api/v1/re-enrol',
         async (url) => ({ status: 200, body: await reEnrol(url.searchParams.get('from') ?? undefined) }),
       ],
+      ['POST /api/v1/credential', async () => ({ status: 200, body: await takeUp() })],
       [
         'POST /api/v1/reload',
         () => {

@@ -206,7 +206,11 @@ function tokenOf(
   const kid = credential?.kid ?? link?.kid ?? null;
   return kid === null
     ? null
-    : { kid, expires_at: null, source: credential === undefined ? 'daemon' : 'file' };
+    : {
+        kid,
+        expires_at: credential?.expiresAt ?? null,
+        source: credential === undefined ? 'daemon' : 'file',
+      };
 }
 
 function latest(...times: (string | null)[]): number | null {

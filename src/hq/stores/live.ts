@@ -15,6 +15,14 @@ export const LINKS_CHANNEL = 'possync_links';
 export type LinkMessage =
   /** This store's connection is now at `server`: whoever holds an older one ends it. */
   | { readonly type: 'moved'; readonly store: number; readonly server: string; readonly connection: string }
+  /** These credentials were revoked by command: every server writes that into its log. */
+  | {
+      readonly type: 'revoked';
+      readonly store: string;
+      readonly kids: readonly string[];
+      readonly actor: string;
+      readonly reason: string | null;
+    }
   /** Ask this store (null: every store) for a `stat` frame with this id. */
   | { readonly type: 'ask'; readonly store: number | null; readonly id: string };
 

@@ -18,6 +18,8 @@ export interface SocketEvents {
   /** The first frame. */
   readonly hello: (socket: StoreSocket, hello: Hello) => void;
   readonly stat: (socket: StoreSocket, stat: StatFrame) => void;
+  /** Another credential for the same connection. */
+  readonly auth: (socket: StoreSocket, token: string) => void;
   readonly closed: (socket: StoreSocket) => void;
 }
 
@@ -27,9 +29,9 @@ const CLOSE_TIMEOUT_MS = 2_000;
 const REASON_BYTES = 123;
 
 export class StoreSocket {
-  readonly caller: Caller;
   readonly remote: string;
   readonly id = randomUUID();
+  #caller: Caller;
   readonly #ws: WebSocket;
   readonly #clock: Clock;
   readonly #events: SocketEvents;
@@ -46,7 +48,7 @@ export class StoreSocket {
 
   constructor(ws: WebSocket, caller: Caller, remote: string, clock: Clock, events: SocketEvents) {
     this.#ws = ws;
-    this.caller = caller;
+    this.#caller = caller;
     this.remote = remote;
     this.#clock = clock;
     this.#events = events;
@@ -76,6 +78,16 @@ export class StoreSocket {
       this.#end(code, reason.toString('utf8'));
     });
     this.#heartbeat.start();
+  }
+
+  /** Whose connection this is, by the credential that counts now. */
+  get caller(): Caller {
+    return this.#caller;
+  }
+
+  /** The connection goes on under a newer credential of the same store. */
+  reauthenticate(caller: Caller): void {
+    this.#caller = caller;
   }
 
   get storeId(): number {
@@ -155,7 +167,7 @@ export class StoreSocket {
     }
     if (
       (frame.type === 'hello' && this.#hello !== undefined) ||
-      (frame.type === 'stat' && this.#hello === undefined)
+      ((frame.type === 'stat' || frame.type === 'auth') && this.#hello === undefined)
     ) {
       this.close(CLOSE.badFrame, 'frame out of turn');
       return;
@@ -175,6 +187,9 @@ export class StoreSocket {
         this.#stat = frame;
         this.#statMs = this.#clock.now();
         this.#events.stat(this, frame);
+        break;
+      case 'auth':
+        this.#events.auth(this, frame.token);
         break;
     }
   }

@@ -7,11 +7,12 @@
  *   token revoked, store deactivated ─▶ closed within CHECK_MS (NOTIFY makes it at once)
  *   the same store here or at another HQ process ─▶ the newest welcome wins, older ones are closed with 4409
  */
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { WebSocket } from 'ws';
-import { z } from 'zod';
 import type pg from 'pg';
+import { toPossyncError } from '../../core/classify.ts';
 import type { Clock } from '../../core/clock.ts';
+import { PossyncError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Service } from '../../core/service.ts';
 import { CLOSE } from '../../protocol/http.ts';
@@ -26,6 +27,8 @@ import {
   writeLinks,
   type LinkRow,
 } from './live.ts';
+import { closeCodeOf, parseLinkMessage, returnReason, spreadOf } from './link-rules.ts';
+import { REVOKED_EVENT } from './revoke.ts';
 import { StoreSocket } from './socket.ts';
 
 export interface SocketsOptions {
@@ -38,14 +41,14 @@ export interface SocketsOptions {
     hello: Hello,
     isAlive: (instance: Instance) => Promise<boolean>,
   ) => Promise<Welcome | Refuse>;
+  /** A credential that comes over an open connection; it is in force when this resolves. */
+  readonly authenticate: (bearer: string) => Promise<Caller>;
 }
 
 /** Live rows older than 10 s are red; half of that keeps one lost write harmless. */
 const WRITE_MS = 5_000;
 /** Seconds, not minutes, from `token revoke` to a dead link, even where no NOTIFY arrives. */
 const CHECK_MS = 2_000;
-/** Hints that are not urgent: 5,000 stores must not pull in the same second. */
-const SPREAD_MS = 10_000;
 /** Somebody who opens a socket and says nothing. */
 const HELLO_MS = 10_000;
 /** A daemon that lives answers in a round trip; a slow line gets two seconds. */
@@ -53,11 +56,6 @@ const ALIVE_MS = 2_000;
 /** When HQ restarts: this many stores may return each second, the last after half a minute. */
 const RETURN_PER_SECOND = 200;
 const RETURN_MAX_MS = 30_000;
-
-const linkMessage = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('moved'), store: z.int(), server: z.uuid(), connection: z.uuid() }),
-  z.object({ type: z.literal('ask'), store: z.int().nullable(), id: z.uuid() }),
-]);
 
 interface Pending {
   pos: number;
@@ -112,6 +110,9 @@ export class StoreSockets implements Service {
       stat: (from, stat) => {
         // What somebody asked for is awaited; routine reports go with the next write.
         if (stat.id !== null && from.welcomed) this.#writeSoon();
+      },
+      auth: (from, token) => {
+        void this.#auth(from, token);
       },
       closed: (from) => {
         cancelHello();
@@ -227,6 +228,31 @@ export class StoreSockets implements Service {
     }
   }
 
+  /** The connection stays as it was where the new credential is refused. */
+  async #auth(socket: StoreSocket, token: string): Promise<void> {
+    const { log } = this.#options;
+    const before = socket.caller.kid;
+    try {
+      const caller = await this.#options.authenticate(token);
+      if (caller.storeId !== socket.storeId)
+        throw new PossyncError('PS-TOKEN-STORE', `the credential is of store ${caller.code}`);
+      socket.reauthenticate(caller);
+      socket.send({ type: 'authenticated', kid: caller.kid, code: null });
+      log.info('connection goes on under a new credential', {
+        event: 'token.rotated',
+        store: caller.code,
+        old: before,
+        kid: caller.kid,
+        conn: socket.id,
+      });
+      this.#writeSoon();
+    } catch (error) {
+      const { code } = toPossyncError(error);
+      log.warn('a credential for an open connection was refused', { store: socket.caller.code, code });
+      socket.send({ type: 'authenticated', kid: before, code });
+    }
+  }
+
   #closed(socket: StoreSocket): void {
     this.#all.delete(socket);
     const row = socket.row(this.server);
@@ -266,8 +292,12 @@ export class StoreSockets implements Service {
   }
 
   #linkMessage(payload: string): void {
-    const message = linkMessage.safeParse(jsonOf(payload)).data;
+    const message = parseLinkMessage(payload);
     if (message?.type === 'ask') this.ask(message.store, message.id);
+    if (message?.type === 'revoked') {
+      const { store, kids, actor, reason } = message;
+      this.#options.log.warn('credentials revoked', { event: REVOKED_EVENT, store, kids, actor, reason });
+    }
     if (message?.type !== 'moved' || message.server === this.server) return;
     for (const socket of this.#all)
       if (socket.storeId === message.store && socket.welcomed)
@@ -322,39 +352,5 @@ export class StoreSockets implements Service {
       this.#ended.unshift(...gone.values());
       this.#options.log.debug('could not write the live connections', { err: error });
     }
-  }
-}
-
-/** The same store has the same place in the spread every time. */
-function spreadOf(storeId: number): number {
-  return createHash('sha256').update(String(storeId)).digest().readUInt32BE(0) % SPREAD_MS;
-}
-
-/** The reason of a 1012 or 4429: how long to stay away. */
-export function returnReason(retryMs: number): string {
-  return JSON.stringify({ retry_ms: retryMs });
-}
-
-function closeCodeOf(refusal: Refuse['code']): number {
-  switch (refusal) {
-    case 'revoked':
-      return CLOSE.tokenRefused;
-    case 'disabled':
-    case 'store':
-    case 'epoch':
-      return CLOSE.forbidden;
-    case 'upgrade':
-      return CLOSE.version;
-    case 'other_instance_alive':
-    case 'not_ready':
-      return CLOSE.tryLater;
-  }
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined; // not ours
   }
 }

@@ -33,7 +33,7 @@ export interface ListedToken {
 export const ENROLMENT_TOKEN_MS_DEFAULT = 72 * 3_600_000;
 
 /** A token whose time is over is expired, whether or not anything has come by to write that down. */
-const EFFECTIVE_STATE = `case when t.state in ('pending', 'active', 'retiring') and t.expires_at <= now()
+export const EFFECTIVE_STATE = `case when t.state in ('pending', 'active', 'retiring') and t.expires_at <= now()
   then 'expired' else t.state end`;
 
 export interface IssueOptions {
@@ -119,6 +119,10 @@ export interface Authenticated {
   readonly code: string;
   readonly name: string;
   readonly kid: string;
+  /** pending = of a rotation, not yet confirmed: its first real use confirms it. */
+  readonly state: TokenState;
+  readonly createdAt: string;
+  readonly expiresAt: string | null;
 }
 
 interface CredentialRow {
@@ -130,10 +134,12 @@ interface CredentialRow {
   readonly state: TokenState;
   readonly active: boolean;
   readonly stale: boolean;
+  readonly createdAt: string;
+  readonly expiresAt: string | null;
 }
 
 /** Long enough to spare a busy store its queries, short enough that a revocation holds within seconds. */
-const CACHE_MS = 2_000;
+export const CACHE_MS = 2_000;
 const CACHE_ENTRIES = 10_000;
 const caches = new WeakMap<pg.Pool, Map<string, { row: CredentialRow; until: number }>>();
 
@@ -164,7 +170,8 @@ export async function authenticate(
       hint: `activate it at HQ: possync stores activate ${row.code}`,
       details,
     });
-  return { storeId: row.storeId, code: row.code, name: row.name, kid };
+  const { storeId, code, name, state, createdAt, expiresAt } = row;
+  return { storeId, code, name, kid, state, createdAt, expiresAt };
 }
 
 /** Forgets what was looked up: after a NOTIFY on STORES_CHANNEL, so that a cut is a cut at once. */
@@ -180,9 +187,10 @@ async function credentialRow(pool: pg.Pool, kid: string, nowMs: number): Promise
   const row = await queryMaybe<CredentialRow>(
     pool,
     `select t.store_id as "storeId", s.code, s.name, t.kid, t.hash, s.active, ${EFFECTIVE_STATE} as state,
-            coalesce(t.last_used_at < now() - interval '1 minute', true) as stale
+            coalesce(t.last_used_at < now() - interval '1 minute', true) as stale,
+            to_json(t.created_at) #>> '{}' as "createdAt", to_json(t.expires_at) #>> '{}' as "expiresAt"
        from possync.tokens t join public.stores s on s.id = t.store_id
-      where t.kid = $1::text and t.kind = 'credential' and t.state <> 'pending'`,
+      where t.kid = $1::text and t.kind = 'credential'`,
     [kid],
   );
   // Unknown kids are not remembered: a flood of them must not push out the stores.

@@ -19,6 +19,7 @@ import {
   pushConflictSchema,
   reEnrolAnswerSchema,
   refuseSchema,
+  rotationAnswerSchema,
   welcomeSchema,
   type Enrol,
   type EnrolAnswer,
@@ -30,6 +31,8 @@ import {
   type ReEnrol,
   type ReEnrolAnswer,
   type Refuse,
+  type Rotation,
+  type RotationAnswer,
   type Welcome,
 } from '../../protocol/messages.ts';
 import { CONNECT_MS, exchange, type Answer } from './http-exchange.ts';
@@ -150,6 +153,20 @@ export class HqClient {
     const answer = await this.#post(ROUTES.reEnrol, request, signal, WORK_IDLE_MS);
     if (answer.status !== 200) throw refusal(answer);
     return parsed(reEnrolAnswerSchema, answer);
+  }
+
+  /** A new credential beside this one, by its hash. */
+  async rotate(rotation: Rotation, signal?: AbortSignal): Promise<RotationAnswer> {
+    const answer = await this.#post(ROUTES.rotations, rotation, signal);
+    if (answer.status !== 200) throw refusal(answer);
+    return parsed(rotationAnswerSchema, answer);
+  }
+
+  /** With the new credential: it is in force; `finish` ends the one before at once. */
+  async rotated(id: string, step: 'confirm' | 'finish', signal?: AbortSignal): Promise<RotationAnswer> {
+    const answer = await this.#post(`${ROUTES.rotations}/${id}/${step}`, {}, signal);
+    if (answer.status !== 200) throw refusal(answer);
+    return parsed(rotationAnswerSchema, answer);
   }
 
   async whoami(signal?: AbortSignal): Promise<Whoami> {

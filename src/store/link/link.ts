@@ -11,6 +11,7 @@ import { toPossyncError } from '../../core/classify.ts';
 import type { Clock } from '../../core/clock.ts';
 import { PossyncError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
+import type { Secret } from '../../core/secret.ts';
 import type { Service } from '../../core/service.ts';
 import type { Hello, HqFrame, Refuse, StatFrame, Welcome } from '../../protocol/messages.ts';
 import { failureOf, refusalFailure } from './failure.ts';
@@ -137,6 +138,23 @@ export class Link implements Service {
     if (!this.#started) return;
     if (client === undefined) this.#dispatch({ type: 'stop', ...(why === undefined ? {} : { reason: why }) });
     else this.#dispatch({ type: before === undefined ? 'start' : 'renew' });
+  }
+
+  /**
+   * HQ under another credential from now on; a connection that is open goes on under it, so that the light stays green.
+   * Resolves with whether it did: else there was none, or HQ did not take the credential and a new attempt begins.
+   */
+  async swap(client: HqClient, token: Secret): Promise<boolean> {
+    const socket = this.#socket;
+    if (socket === undefined || this.#state.name !== 'online') {
+      this.use(client);
+      return false;
+    }
+    this.#client = client;
+    const taken = await socket.authenticate(token);
+    const ended = this.#socket !== socket; // the next attempt has the new credential anyway
+    if (!taken && !ended) this.#dispatch({ type: 'renew' });
+    return taken && !ended;
   }
 
   /** A person asks for a new connection now. */
@@ -305,6 +323,7 @@ export class Link implements Service {
         break;
       case 'ping':
       case 'pong':
+      case 'authenticated':
         break; // the socket's own
     }
   }

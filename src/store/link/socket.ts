@@ -5,6 +5,7 @@ import type { Clock } from '../../core/clock.ts';
 import { PossyncError } from '../../core/errors.ts';
 import { Heartbeat } from '../../core/heartbeat.ts';
 import { networkError } from '../../core/network-error.ts';
+import type { Secret } from '../../core/secret.ts';
 import { CLOSE, FRAME_LIMIT_BYTES, HQ_HEADER, ROUTES } from '../../protocol/http.ts';
 import { hqFrameSchema, type HqFrame, type StoreFrame } from '../../protocol/messages.ts';
 import { closeFailure, failureOf } from './failure.ts';
@@ -34,6 +35,7 @@ export class HqSocket {
   readonly #cancelAttempt: () => void;
   /** `http`: whatever comes next is an answer to our request; where TLS is used, it has been set up. */
   #reached: 'nothing' | 'tcp' | 'http' | 'open' = 'nothing';
+  #authenticated: (taken: boolean) => void = () => undefined;
   #greeted = false;
   #over = false;
 
@@ -99,6 +101,20 @@ export class HqSocket {
     this.#heartbeat.start();
   }
 
+  /** Goes on under another credential of this store; false = HQ did not take it, or said nothing in time. */
+  async authenticate(token: Secret): Promise<boolean> {
+    return await new Promise<boolean>((resolve) => {
+      const cancel = this.#clock.after(AUTH_MS, () => {
+        resolve(false);
+      });
+      this.#authenticated = (taken) => {
+        cancel();
+        resolve(taken);
+      };
+      this.send({ type: 'auth', token: token.reveal() });
+    });
+  }
+
   /** Ends it without any further event. */
   drop(why: 'bye' | 'silent' | 'renew'): void {
     this.#finish(() => undefined, why === 'silent' ? CLOSE.silent : CLOSE.bye);
@@ -155,6 +171,7 @@ export class HqSocket {
     }
     if (frame.type === 'ping') this.send({ type: 'pong', n: frame.n });
     else if (frame.type === 'pong') this.#heartbeat.pong(frame.n);
+    else if (frame.type === 'authenticated') this.#authenticated(frame.code === null);
     else this.#events.frame(frame);
   }
 
@@ -204,6 +221,7 @@ export class HqSocket {
     this.#over = true;
     this.#cancelAttempt();
     this.#heartbeat.stop();
+    this.#authenticated(false);
     this.#ws.on('error', () => undefined); // ending an attempt that is still connecting reports an error
     if (this.#ws.readyState === WebSocket.OPEN) this.#ws.close(code);
     // A close frame goes out if it can; nobody waits for the answer of a line that may be dead.
@@ -216,6 +234,8 @@ export class HqSocket {
 }
 
 const CLOSE_WAIT_MS = 1_000;
+/** HQ looks a credential up in its database. */
+const AUTH_MS = 5_000;
 
 function upgradeError(error: Error, handshaking: boolean): PossyncError {
   const named = networkError(error, handshaking);

@@ -1,0 +1,114 @@
+/**
+ * `token revoke`: a store's credentials end now, on every HQ process.
+ *
+ *   revoked in the table ── commit ──▶ NOTIFY ──▶ every server forgets what it looked up, cuts the sockets, writes the log line
+ *                                 └──▶ no NOTIFY arrives: the look-up is two seconds old at most, sockets are checked as often
+ *
+ * The line in hq-server.log outlives the database: an HQ restored from a backup takes its revocations back from there.
+ */
+import type pg from 'pg';
+import { z } from 'zod';
+import type { Clock } from '../../core/clock.ts';
+import { queryOne, withTransaction } from '../../db/transaction.ts';
+import { LINK_FRESH_MS, tellServers } from './live.ts';
+import { showStore, STORES_CHANNEL, writeAudit, type Store } from './stores.ts';
+import { CACHE_MS } from './tokens.ts';
+
+export const REVOKED_EVENT = 'token.revoked';
+
+export interface Revocation {
+  readonly code: string;
+  /** Only this one; else every credential and the unused enrolment token of the store. */
+  readonly kid?: string | undefined;
+  readonly reason?: string | undefined;
+  readonly actor: string;
+}
+
+export interface Revoked {
+  readonly store: Store;
+  /** Those that ended now. */
+  readonly kids: readonly string[];
+}
+
+/** Throws PS-STORE-UNKNOWN. What had ended before stays as it was. */
+export async function revokeTokens(
+  pool: pg.Pool,
+  { code, kid, reason, actor }: Revocation,
+): Promise<Revoked> {
+  return await withTransaction(pool, async (tx) => {
+    const store = await showStore(tx, code);
+    // An enrolment or a rotation in the same moment comes before or after, never half.
+    await tx.query('select from public.stores s where s.id = $1::integer for no key update', [store.id]);
+    const { rows } = await tx.query<{ kid: string }>(
+      `update possync.tokens t set state = 'revoked', ended_at = now(), ended_why = $3::text
+        where t.store_id = $1::integer and t.state in ('pending', 'active', 'retiring')
+          and ($2::text is null or t.kid = $2::text)
+       returning t.kid`,
+      [store.id, kid ?? null, reason ?? 'revoked by command'],
+    );
+    const kids = rows.map((row) => row.kid);
+    if (kids.length === 0) return { store, kids };
+    await writeAudit(tx, {
+      actor,
+      action: 'token revoke',
+      storeId: store.id,
+      details: { kids, reason: reason ?? null },
+    });
+    await tellServers(tx, { type: 'revoked', store: code, kids, actor, reason: reason ?? null });
+    await tx.query('select pg_notify($1::text, $2::text)', [STORES_CHANNEL, String(store.id)]);
+    return { store, kids };
+  });
+}
+
+/** A look-up that began before the revocation ends within this. */
+const LOOKUP_MS = 500;
+const POLL_MS = 200;
+
+/**
+ * Waits until no server can serve these credentials any more: look-ups older than the revocation have expired, and no
+ * fresh row of live_links has one of them. false = the time ran out.
+ */
+export async function untilCut(
+  pool: pg.Pool,
+  storeId: number,
+  kids: readonly string[],
+  { clock, timeoutMs, signal }: { clock: Clock; timeoutMs: number; signal?: AbortSignal },
+): Promise<boolean> {
+  const started = clock.now();
+  for (;;) {
+    const { live } = await queryOne<{ live: boolean }>(
+      pool,
+      `select exists (select from possync.live_links l
+        where l.store_id = $1::integer and l.kid = any($2::text[]) and l.connected
+          and l.written_at > clock_timestamp() - $3::bigint * interval '1 millisecond') as live`,
+      [storeId, kids, LINK_FRESH_MS],
+    );
+    const waited = clock.now() - started;
+    if (!live && waited >= CACHE_MS + LOOKUP_MS) return true;
+    if (waited >= timeoutMs || signal?.aborted === true) return false;
+    await clock.sleep(POLL_MS, signal);
+  }
+}
+
+const lineSchema = z.object({
+  event: z.literal(REVOKED_EVENT),
+  store: z.string().min(1).max(200),
+  kids: z.array(z.string().regex(/^[A-Z2-9]{4,16}$/)).max(1_000),
+});
+
+/** The revocations in a log of HQ: every other line is passed over, and so is a line cut off by a crash. */
+export function revocationsIn(log: string): { code: string; kids: readonly string[] }[] {
+  return log.split('\n').flatMap((line) => {
+    if (!line.includes(REVOKED_EVENT)) return [];
+    const parsed = lineSchema.safeParse(jsonOf(line));
+    return parsed.success ? [{ code: parsed.data.store, kids: parsed.data.kids }] : [];
+  });
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
