@@ -141,8 +141,11 @@ class RotationRun {
     const me = await this.#with(credential, (client) => client.whoami(signal));
     this.#checkStore(me, credential);
     const skew = Date.parse(me.hq.now) - (asked + clock.now()) / 2;
-    const seconds = (skew / 1000).toFixed(1);
-    step('pre-flight', `token directory writable · HQ answers · clock ${skew < 0 ? '' : '+'}${seconds}s`);
+    const seconds = (Math.round(skew / 100) / 10 + 0).toFixed(1); // + 0: never -0.0
+    step(
+      'pre-flight',
+      `token directory writable · HQ answers · clock ${seconds.startsWith('-') ? '' : '+'}${seconds}s`,
+    );
     return me;
   }
 
@@ -284,9 +287,21 @@ class RotationRun {
   }
 }
 
+/** The same store at the same HQ; what belongs to one token and its rotation is left out. */
 function withoutHistory(credential: StoreCredential): StoreCredential {
-  const { rotation: _rotation, previous: _previous, expiresAt: _expiresAt, ...rest } = credential;
-  return rest;
+  const { token, kid, hqUrl, hqId, storeId, code, name, enrolledWith, caFile, allowPlaintext } = credential;
+  return {
+    token,
+    kid,
+    hqUrl,
+    hqId,
+    storeId,
+    code,
+    name,
+    enrolledWith,
+    ...(caFile === undefined ? {} : { caFile }),
+    ...(allowPlaintext === undefined ? {} : { allowPlaintext }),
+  };
 }
 
 function liveNote(taken: TakenUp | undefined, kid: string, live: boolean): string {

@@ -34,7 +34,8 @@ describe('token revoke', function () {
     await rm(dir, { recursive: true, force: true });
   });
 
-  const atHq = (...args: string[]): Promise<CliResult> => possync(args, { env: { DATABASE_URL: hq.database.url } });
+  const atHq = (...args: string[]): Promise<CliResult> =>
+    possync(args, { env: { DATABASE_URL: hq.database.url } });
   const inStore = (...args: string[]): Promise<CliResult> =>
     possync(args, { env: { DATABASE_URL: store.database.url, POSSYNC_STATE_DIR: store.stateDir } });
   const token = async (): Promise<string> =>
@@ -44,8 +45,11 @@ describe('token revoke', function () {
     return { status: answer.status, text: await answer.text() };
   };
   const stateOf = async (kid: string): Promise<string | undefined> =>
-    (await hq.pool.query<{ state: string }>('select t.state from possync.tokens t where t.kid = $1::text', [kid])).rows[0]
-      ?.state;
+    (
+      await hq.pool.query<{ state: string }>('select t.state from possync.tokens t where t.kid = $1::text', [
+        kid,
+      ])
+    ).rows[0]?.state;
   const salesAtHq = async (): Promise<number> =>
     (await hq.pool.query<{ n: number }>('select count(*) as n from public.sales')).rows[0]?.n ?? 0;
 
@@ -55,7 +59,14 @@ describe('token revoke', function () {
     // Both servers have just looked the credential up.
     assert.equal((await ask(hq.running.url, bearer)).status, 200);
     assert.equal((await ask(other.url, bearer)).status, 200);
-    const { code, stdout, stderr } = await atHq('token', 'revoke', 'REV-1', '--reason', 'server stolen', '--json');
+    const { code, stdout, stderr } = await atHq(
+      'token',
+      'revoke',
+      'REV-1',
+      '--reason',
+      'server stolen',
+      '--json',
+    );
     assert.equal(code, 0, stdout + stderr);
     assert.deepEqual((JSON.parse(stdout) as { revoked: unknown }).revoked, [{ code: 'REV-1', kids: [kid] }]);
     for (const url of [hq.running.url, other.url]) {
@@ -68,22 +79,46 @@ describe('token revoke', function () {
   });
 
   it('keeps who, what and why in the audit, and as a line in the log of every server', async () => {
-    const { rows } = await hq.pool.query<{ details: { kids: string[]; reason: string }; actor: string }>(
-      `select a.details, a.actor from possync.audit a where a.action = 'token revoke'`,
+    const { rows } = await hq.pool.query<{ kid: string; reason: string; actor: string }>(
+      `select a.details -> 'kids' ->> 0 as kid, a.details ->> 'reason' as reason, a.actor
+         from possync.audit a where a.action = 'token revoke'`,
     );
-    assert.equal(rows.length, 1);
-    assert.equal(rows[0]?.details.reason, 'server stolen');
+    const [row] = rows;
+    assert.ok(row !== undefined && rows.length === 1);
+    assert.equal(row.reason, 'server stolen');
     for (const log of [hq.log, otherLog]) {
       const line = log.lines.find(({ event }) => event === 'token.revoked');
       assert.deepEqual(
         { store: line?.store, kids: line?.kids, reason: line?.reason, actor: line?.actor },
-        { store: 'REV-1', kids: rows[0]?.details.kids, reason: 'server stolen', actor: rows[0]?.actor },
+        { store: 'REV-1', kids: [row.kid], reason: 'server stolen', actor: row.actor },
       );
     }
   });
 
+  it('ends with 75 while a server still holds the connection', async () => {
+    // A server that neither hears nor looks: its row stays fresh and connected.
+    const kid = (await readCredential(store.stateDir))?.kid ?? '';
+    await hq.pool.query(
+      `insert into possync.live_links (store_id, server, connection, daemon, kid, remote, software, connected, since,
+              last_frame_at, written_at)
+       select l.store_id, gen_random_uuid(), gen_random_uuid(), l.daemon, $2::text, l.remote, l.software, true,
+              now() + interval '1 hour', now(), now() + interval '1 hour'
+         from possync.live_links l where l.store_id = $1::integer
+       on conflict (store_id) do update set connected = true, kid = excluded.kid, written_at = excluded.written_at`,
+      [store.id, kid],
+    );
+    const held = await atHq('token', 'revoke', 'REV-1', '--timeout', '3s');
+    assert.equal(held.code, 75, held.stdout);
+    assert.match(held.stderr, /PS-TOKEN-LIVE/);
+    await hq.pool.query('update possync.live_links set connected = false where store_id = $1::integer', [
+      store.id,
+    ]);
+  });
+
   it('is told in words in the store, which keeps its queue', async () => {
-    await until(async () => (await store.link()).code === 'PS-TOKEN-REVOKED', { what: 'the store knows why' });
+    await until(async () => (await store.link()).code === 'PS-TOKEN-REVOKED', {
+      what: 'the store knows why',
+    });
     const till = await store.database.connect();
     const session = await openSession(till, await addRegister(till, store.id), store.id);
     await sell(till, session, { storeId: store.id, lines: 1 });
@@ -118,17 +153,24 @@ describe('token revoke', function () {
     assert.equal((await atHq('token', 'revoke', 'REV-1', '--kid', kid)).code, 0);
     const lines = hq.log.lines.filter(({ event }) => event === 'token.revoked');
     const log = join(dir, 'hq-server.log');
-    await writeFile(log, `not JSON\n${lines.map((line) => JSON.stringify(line)).join('\n')}\n{"event":"token.revo`);
+    await writeFile(
+      log,
+      `not JSON\n${lines.map((line) => JSON.stringify(line)).join('\n')}\n{"event":"token.revo`,
+    );
     // What a restore does: the database no longer knows.
     await hq.pool.query(
       `update possync.tokens set state = 'active', ended_at = null, ended_why = null where kid = $1::text`,
       [kid],
     );
-    await until(async () => (await ask(hq.running.url, bearer)).status === 200, { what: 'the backup takes it again' });
+    await until(async () => (await ask(hq.running.url, bearer)).status === 200, {
+      what: 'the backup takes it again',
+    });
     const { code, stdout, stderr } = await atHq('token', 'revoke', '--replay', log);
     assert.equal(code, 0, stderr);
     assert.match(stdout, /1 token revoked again/);
-    await until(async () => (await ask(hq.running.url, bearer)).status === 401, { what: 'it is refused again' });
+    await until(async () => (await ask(hq.running.url, bearer)).status === 401, {
+      what: 'it is refused again',
+    });
     assert.match((await atHq('token', 'revoke', '--replay', log)).stdout, /0 tokens revoked again/);
   });
 

@@ -113,16 +113,16 @@ describe('token rotate', function () {
     const till = await store.database.connect();
     const session = await openSession(till, await addRegister(till, store.id), store.id);
     const before = await kid();
-    let selling = true;
+    const stop = new AbortController();
     let sold = 0;
     const sales = (async () => {
-      while (selling) {
+      while (!stop.signal.aborted) {
         await sell(till, session, { storeId: store.id, lines: 1 });
         sold += 1;
       }
     })();
     const document = await rotate();
-    selling = false;
+    stop.abort();
     await sales;
     assert.equal(document.schema, 'possync.token-rotate/1');
     assert.equal(document.result, 'rotated');
@@ -185,7 +185,11 @@ describe('token rotate', function () {
   it('runs once at a time: the second ends with 75 and changes nothing', async () => {
     proxy.delay(300);
     const first = await startPossync(['token', 'rotate', '--json'], { env: env(proxy) });
-    await until(() => there('credential.lock'), { what: 'the first has the lock', everyMs: 2, timeoutMs: 30_000 });
+    await until(() => there('credential.lock'), {
+      what: 'the first has the lock',
+      everyMs: 2,
+      timeoutMs: 30_000,
+    });
     const second = await inStore(['token', 'rotate']);
     assert.equal(second.code, 75, second.stderr);
     assert.match(second.stderr, /PS-TOKEN-BUSY/);

@@ -30,7 +30,7 @@ export async function run(context: Context, args: Args): Promise<Answer> {
     throw new PossyncError('PS-TOKEN-UNKNOWN', `store ${store.code} has no token ${kid}`, {
       hint: `look at its tokens: possync token ls ${store.code}`,
     });
-  const cut = await untilCut(pool, store.id, kids, {
+  const cut = await untilCut(pool, store.id, {
     clock: context.clock,
     timeoutMs: args.durationMs('timeout') ?? TIMEOUT_MS,
     signal: context.signal,

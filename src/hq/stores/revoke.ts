@@ -65,27 +65,26 @@ const LOOKUP_MS = 500;
 const POLL_MS = 200;
 
 /**
- * Waits until no server can serve these credentials any more: look-ups older than the revocation have expired, and no
- * fresh row of live_links has one of them. false = the time ran out.
+ * Waits until no server can serve a revoked credential of this store any more: look-ups older than the revocation have
+ * expired, and no fresh row of live_links has one. false = the time ran out.
  */
 export async function untilCut(
   pool: pg.Pool,
   storeId: number,
-  kids: readonly string[],
-  { clock, timeoutMs, signal }: { clock: Clock; timeoutMs: number; signal?: AbortSignal },
+  { clock, timeoutMs, signal }: { clock: Clock; timeoutMs: number; signal: AbortSignal },
 ): Promise<boolean> {
   const started = clock.now();
   for (;;) {
     const { live } = await queryOne<{ live: boolean }>(
       pool,
-      `select exists (select from possync.live_links l
-        where l.store_id = $1::integer and l.kid = any($2::text[]) and l.connected
-          and l.written_at > clock_timestamp() - $3::bigint * interval '1 millisecond') as live`,
-      [storeId, kids, LINK_FRESH_MS],
+      `select exists (select from possync.live_links l join possync.tokens t on t.kid = l.kid
+        where l.store_id = $1::integer and t.state = 'revoked' and l.connected
+          and l.written_at > clock_timestamp() - $2::bigint * interval '1 millisecond') as live`,
+      [storeId, LINK_FRESH_MS],
     );
     const waited = clock.now() - started;
     if (!live && waited >= CACHE_MS + LOOKUP_MS) return true;
-    if (waited >= timeoutMs || signal?.aborted === true) return false;
+    if (waited >= timeoutMs || signal.aborted) return false;
     await clock.sleep(POLL_MS, signal);
   }
 }
