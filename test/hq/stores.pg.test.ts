@@ -143,11 +143,15 @@ describe('stores and tokens at HQ', () => {
         timeZone: 'America/New_York',
       });
       assert.equal(answer.epoch, 1);
-      assert.deepEqual(await authenticate(pool, machine.credential), {
+      const { createdAt, ...caller } = await authenticate(pool, machine.credential);
+      assert.ok(createdAt !== '');
+      assert.deepEqual(caller, {
         storeId: store.id,
         code: 'EN-1',
         name: 'Store EN-1',
         kid: machine.kid,
+        state: 'active',
+        expiresAt: null,
       });
       const states = (await listTokens(pool, store.id)).map(({ kind, state }) => `${kind} ${state}`);
       assert.deepEqual(states.sort(), ['credential active', 'enrolment spent']);

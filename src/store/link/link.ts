@@ -17,6 +17,7 @@ import type { Hello, HqFrame, Refuse, StatFrame, Welcome } from '../../protocol/
 import { failureOf, refusalFailure } from './failure.ts';
 import type { HqClient } from './hq-client.ts';
 import { LinkReporter } from './link-reporter.ts';
+import type { LinkSnapshot } from './link-snapshot.ts';
 import { networkFingerprint } from './network.ts';
 import { HqSocket } from './socket.ts';
 import {
@@ -27,8 +28,6 @@ import {
   type LinkEvent,
   type LinkState,
   type Reason,
-  type SessionKind,
-  type StateName,
 } from './state.ts';
 
 export interface LinkOptions {
@@ -52,22 +51,6 @@ export interface LinkOptions {
 export interface Session {
   readonly fence: string;
   readonly epoch: number;
-}
-
-/** What status shows of the link. */
-export interface LinkSnapshot {
-  readonly indicator: 'green' | 'red';
-  readonly state: StateName;
-  readonly session: SessionKind;
-  readonly sinceMs: number;
-  readonly lastFrameMs: number | null;
-  readonly rttMs: number | null;
-  readonly reason: Reason | null;
-  readonly attempt: number;
-  readonly nextAttemptMs: number | null;
-  readonly hqUrl: string | null;
-  readonly hqVersion: string | null;
-  readonly hqHead: number | null;
 }
 
 /** 5,000 stores at 15 s are 670 attempts a second at worst: HQ takes that; a longest wait of a minute would keep a

@@ -3,7 +3,7 @@ import type { Clock } from '../../core/clock.ts';
 import type { Service } from '../../core/service.ts';
 import { VERSION } from '../../core/version.ts';
 import type { Queryable } from '../../db/transaction.ts';
-import type { LinkSnapshot } from './link.ts';
+import type { LinkSnapshot } from './link-snapshot.ts';
 
 export interface RecorderOptions {
   readonly db: Queryable;

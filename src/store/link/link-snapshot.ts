@@ -1,0 +1,18 @@
+/** The link as status shows it, in the daemon and in its database. */
+import type { Reason, SessionKind, StateName } from './state.ts';
+
+/** What status shows of the link. */
+export interface LinkSnapshot {
+  readonly indicator: 'green' | 'red';
+  readonly state: StateName;
+  readonly session: SessionKind;
+  readonly sinceMs: number;
+  readonly lastFrameMs: number | null;
+  readonly rttMs: number | null;
+  readonly reason: Reason | null;
+  readonly attempt: number;
+  readonly nextAttemptMs: number | null;
+  readonly hqUrl: string | null;
+  readonly hqVersion: string | null;
+  readonly hqHead: number | null;
+}
