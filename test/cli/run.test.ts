@@ -85,6 +85,7 @@ describe('the command line', () => {
           .filter(([flags]) => flags.startsWith('<'))
           .map(([flags]) => (flags.includes('SEQ') ? '1' : 'product')),
         ...(path === 'queue drop' ? ['--reason', 'r'] : []),
+        ...(path === 'token revoke' ? ['NYC-001'] : []),
         ...(path === 'token issue' ? ['--hq-url', 'https://hq'] : []),
         ...(path === 'stores add' ? ['--name', 'n', '--time-zone', 'UTC'] : []),
         ...(path === 'store reexport' ? ['--from', '2026-01-01'] : []),
