@@ -50,6 +50,8 @@ function clientConfig({ url, applicationName, statementTimeoutMs }: DatabaseOpti
     application_name: applicationName,
     connectionTimeoutMillis: 5_000,
     keepAlive: true,
+    // The system waits two hours before its first probe; a LISTEN on a dead line must be noticed far earlier.
+    keepAliveInitialDelayMillis: 10_000,
     // A half-open connection must not hold a lock for ever: the server gives up within half a minute.
     options: [
       '-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3',

@@ -1,5 +1,6 @@
 /** One way to run a transaction: begin, commit, and roll back whatever threw. */
 import type pg from 'pg';
+import { databaseError } from '../core/classify.ts';
 
 export interface TransactionOptions {
   readonly isolation?: 'read committed' | 'repeatable read';
@@ -15,7 +16,7 @@ export async function withTransaction<T>(
   work: (tx: pg.PoolClient) => Promise<T>,
   { isolation = 'read committed', readOnly = false }: TransactionOptions = {},
 ): Promise<T> {
-  const client = await pool.connect();
+  const client = await checkOut(pool);
   let broken: Error | undefined;
   try {
     await client.query(`begin isolation level ${isolation}${readOnly ? ' read only' : ''}`);
@@ -32,6 +33,15 @@ export async function withTransaction<T>(
     throw error;
   } finally {
     client.release(broken);
+  }
+}
+
+/** The pool's own time-out carries no code: it is named here, where nothing else can be meant. */
+async function checkOut(pool: pg.Pool): Promise<pg.PoolClient> {
+  try {
+    return await pool.connect();
+  } catch (error) {
+    throw databaseError(error);
   }
 }
 
@@ -62,7 +72,7 @@ export async function withConnection<T>(
   pool: pg.Pool,
   work: (client: pg.PoolClient) => Promise<T>,
 ): Promise<T> {
-  const client = await pool.connect();
+  const client = await checkOut(pool);
   let broken: Error | undefined;
   try {
     return await work(client);

@@ -121,6 +121,10 @@ export class HqServer implements Service {
       this.#unwatch?.();
       throw listenError(error, host, port);
     }
+    // Later errors are of single connections (too many open files): they must not end the server for all others.
+    this.#server.on('error', (error) => {
+      this.#log.error('the port could not take a connection', { err: error });
+    });
   }
 
   /** Reads certificate and key again; open sockets keep what they have. A broken pair leaves the old one in use. */

@@ -27,6 +27,9 @@ import { deadSeqs, readInbox } from './inbox.ts';
 /** Does the machine that holds the present session answer a ping now? Asked of its socket, never of a clock. */
 export type IsAlive = (instance: Instance) => Promise<boolean>;
 
+/** As welcomeSchema takes it. */
+const WELCOME_NAME_MAX = 1_000;
+
 export async function hello(
   pool: pg.Pool,
   storeId: number,
@@ -153,7 +156,12 @@ async function welcome(
     resync: feed.resync,
     dead: await deadSeqs(tx, storeId, epoch),
     hq: { id: await readHqId(tx), software: SOFTWARE, now: feed.now },
-    store: { id: storeId, code: store?.code ?? message.store, name: store?.name ?? message.store },
+    // A name is free text of HQ's applications; a frame is bounded.
+    store: {
+      id: storeId,
+      code: store?.code ?? message.store,
+      name: (store?.name ?? message.store).slice(0, WELCOME_NAME_MAX),
+    },
   };
 }
 
