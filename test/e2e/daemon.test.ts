@@ -13,7 +13,8 @@ import { tellServers } from '../../src/hq/stores/live.ts';
 import { readCredential } from '../../src/store/credential.ts';
 import { startDaemon } from '../../src/store/daemon.ts';
 import { Outbox } from '../../src/store/outbox/outbox.ts';
-import { memoryLog, TestHq, TestStore } from '../support/chain.ts';
+import { TestHq, TestStore } from '../support/chain.ts';
+import { memoryLog } from '../support/memory-log.ts';
 import { addRegister, openSession, sell } from '../support/pos.ts';
 import { until } from '../support/until.ts';
 

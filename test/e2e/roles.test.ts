@@ -16,7 +16,7 @@ import { startDaemon } from '../../src/store/daemon.ts';
 import { initStore } from '../../src/store/init.ts';
 import { OutboxRetention } from '../../src/store/outbox/retention.ts';
 import { systemClock } from '../../src/core/clock.ts';
-import { memoryLog } from '../support/chain.ts';
+import { memoryLog } from '../support/memory-log.ts';
 import { addRegister, openSession, sell } from '../support/pos.ts';
 import { hqDatabase, storeDatabase, type TestDatabase } from '../support/postgres.ts';
 import { until } from '../support/until.ts';

@@ -3,7 +3,6 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type pg from 'pg';
-import type { LogFields, Log } from '../../src/core/log.ts';
 import { createPool } from '../../src/db/pool.ts';
 import { queryMaybe } from '../../src/db/transaction.ts';
 import type { HqOptions, RunningHq } from '../../src/hq/options.ts';
@@ -13,30 +12,9 @@ import { issueEnrolmentToken } from '../../src/hq/stores/tokens.ts';
 import { startDaemon } from '../../src/store/daemon.ts';
 import { initStore } from '../../src/store/init.ts';
 import type { DaemonOptions, RunningDaemon } from '../../src/store/options.ts';
+import { memoryLog } from './memory-log.ts';
 import { hqDatabase, storeDatabase, type TestDatabase } from './postgres.ts';
 import { until } from './until.ts';
-
-export interface LogLine extends LogFields {
-  readonly level: string;
-  readonly message: string;
-}
-
-/** A log that a test can read. */
-export function memoryLog(fields: LogFields = {}, lines: LogLine[] = []): Log & { lines: LogLine[] } {
-  const at =
-    (level: string) =>
-    (message: string, more: LogFields = {}): void => {
-      lines.push({ level, message, ...fields, ...more });
-    };
-  return {
-    lines,
-    error: at('error'),
-    warn: at('warn'),
-    info: at('info'),
-    debug: at('debug'),
-    child: (more) => memoryLog({ ...fields, ...more }, lines),
-  };
-}
 
 export class TestHq {
   readonly database: TestDatabase;
