@@ -84,6 +84,9 @@ function build() {
   const fresh = `${DIST}.${process.pid}`;
   const old = `${DIST}.${process.pid}.old`;
   const tsc = join(MODULES, 'typescript', 'bin', 'tsc');
+  process.once('exit', () => {
+    rmSync(fresh, { recursive: true, force: true }); // a failed build ends the program at once
+  });
   try {
     run(process.execPath, [tsc, '-p', join(ROOT, 'tsconfig.build.json'), '--outDir', fresh]);
     for (const file of sources) {

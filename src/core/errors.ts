@@ -50,7 +50,7 @@ export const ERRORS = {
     hint: 'report this with the output of the same command and --verbose',
   },
   /** Unknown command, flag or value. */
-  'PS-USAGE': { exit: 64, retry: 'never', hint: 'see the help of the command: add --help' },
+  'PS-USAGE': { exit: 64, retry: 'never', hint: 'see its help: the same command with --help' },
   /** The command exists, but not on this side. */
   'PS-WRONG-SIDE': { exit: 64, retry: 'never', hint: 'run the command on the side that it names' },
   /** Settings are missing or wrong; all faults are listed at once. */
@@ -99,7 +99,7 @@ export const ERRORS = {
   /** The database was migrated by a newer possync. */
   'PS-DB-NEWER': { exit: 78, retry: 'never', hint: 'update possync on this machine' },
   /** The database belongs to the other side, or to another store. */
-  'PS-DB-ROLE': { exit: 78, retry: 'never', hint: 'point DATABASE_URL at the right database' },
+  'PS-DB-ROLE': { exit: 64, retry: 'never', hint: 'point DATABASE_URL at the right database' },
   /** The database is read-only (a standby). */
   'PS-DB-READONLY': { exit: 69, retry: 'slow', hint: 'point DATABASE_URL at the primary' },
 

@@ -108,6 +108,12 @@ export const LINK_CODES = {
   'PS-HQ-BUSY': { exit: 75, retry: 'slow', hint: 'wait; possync comes back by itself' },
   /** HQ's database is not migrated or away. */
   'PS-HQ-NOTREADY': { exit: 69, retry: 'slow', hint: 'run `possync hq init` at HQ and look at its log' },
+  /** No HQ server reports its connections: it was killed, or its machine is down. */
+  'PS-HQ-SERVE-DOWN': {
+    exit: 69,
+    retry: 'slow',
+    hint: 'start the server at HQ: possync hq serve, and look at its log',
+  },
   /** Something else than possync HQ answers at that address. */
   'PS-HTTP-NOTHQ': {
     exit: 69,

@@ -53,7 +53,13 @@ function tied<T extends net.Socket>(probe: Probe, socket: T): T {
     socket.destroy();
   };
   if (probe.signal.aborted) end();
-  else probe.signal.addEventListener('abort', end, { once: true });
+  else {
+    probe.signal.addEventListener('abort', end, { once: true });
+    // A check may open dozens, one after the other: each listener goes with its socket.
+    socket.once('close', () => {
+      probe.signal.removeEventListener('abort', end);
+    });
+  }
   return socket;
 }
 

@@ -130,22 +130,35 @@ function connectionOf(row: DbStoreRow, status: StatusWord): ConnectionView {
   };
 }
 
+/** What the closing code of a connection says to people; its reason is for the other program. */
+const ENDED: Readonly<Record<number, string>> = {
+  [CLOSE.bye]: 'stopped its daemon',
+  [CLOSE.goingAway]: 'stopped its daemon',
+  [CLOSE.restarting]: 'HQ stopped or restarted; not back yet',
+  [CLOSE.tryLater]: 'told to come back later; not back yet',
+  [CLOSE.slowDown]: 'told to slow down; not back yet',
+  [CLOSE.badFrame]: 'sent what HQ does not understand',
+  [CLOSE.tokenRefused]: 'its credential was refused; not back yet',
+  [CLOSE.forbidden]: 'was not let in; not back yet',
+};
+
 function reasonOf(row: DbStoreRow, status: StatusWord, silent: boolean): ReasonView {
   if (status === 'deactivated') return reason('PS-STORE-DISABLED', 'deactivated');
   if (status === 'pending_provisioning') return reason('PS-NOT-ENROLLED', 'not enrolled yet');
   if (!row.credential) return reason('PS-TOKEN-REVOKED', 'no valid credential');
-  if (silent) return reason('PS-WS-SILENT', 'went silent');
   if (row.writtenMs === null) return reason('PS-HQ-UNREACHABLE', 'has never connected');
+  // Every `hq serve` writes its connections every few seconds: if it does not, HQ's side went away and not the store's.
+  if (silent && row.nowMs - row.writtenMs > FRESH_MS)
+    return reason('PS-HQ-SERVE-DOWN', 'the HQ server it was connected to is gone');
+  if (silent) return reason('PS-WS-SILENT', 'went silent');
   if (row.closeCode === CLOSE.silent) return reason('PS-WS-SILENT', 'went silent');
   if (row.closeCode === CLOSE.replaced) return reason('PS-FENCED', 'replaced by a newer connection');
   if (row.closeCode === CLOSE.version)
     return reason('PS-VER-INCOMPATIBLE', 'speaks another protocol version');
-  if (row.closeCode === CLOSE.bye || row.closeCode === CLOSE.goingAway)
-    return reason('PS-WS-CLOSED', 'stopped its daemon');
-  if (row.closeCode === CLOSE.restarting) return reason('PS-WS-CLOSED', 'this server of HQ was stopped');
-  if (row.closeCode === CLOSE.slowDown) return reason('PS-HQ-BUSY', 'asked to come back later');
-  const said = row.closeReason === null || row.closeReason === '' ? 'connection lost' : row.closeReason;
-  return reason('PS-WS-CLOSED', said);
+  return reason(
+    'PS-WS-CLOSED',
+    (row.closeCode === null ? undefined : ENDED[row.closeCode]) ?? 'connection lost',
+  );
 }
 
 function reason(code: ErrorCode, message: string): ReasonView {

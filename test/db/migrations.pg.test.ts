@@ -154,7 +154,7 @@ describe('migrations', () => {
       [store, 'hq', 'store'],
     ] as const) {
       const client = await database.connect();
-      const refused = { code: 'PS-DB-ROLE', exit: 78 };
+      const refused = { code: 'PS-DB-ROLE', exit: 64 };
       await assert.rejects(
         migrate(role, database.url, (db) => installTriggers(db, role)),
         refused,

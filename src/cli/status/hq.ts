@@ -21,6 +21,8 @@ interface Report {
 
 /** An answer comes back within a round trip and is written at once; asking more often only makes noise. */
 const ASK_EVERY_MS = 500;
+/** A store pulls once for the first hint; the next ones are for a store that has connected meanwhile. */
+const HINT_EVERY_MS = 5_000;
 
 export class HqSide implements Side<HqStatusView> {
   readonly #context: Context;
@@ -60,6 +62,7 @@ export class HqSide implements Side<HqStatusView> {
     const asked = new Set<string>();
     const done = new Set<number>();
     let nextAskMs = 0;
+    let nextHintMs = 0;
     return async () => {
       const waiting = (await this.#serving()).filter((id) => !done.has(id));
       if (waiting.length === 0) return true;
@@ -71,8 +74,15 @@ export class HqSide implements Side<HqStatusView> {
       if (nowMs >= nextAskMs) {
         const id = randomUUID();
         asked.add(id);
-        await tellServers(this.#pool, { type: 'ask', store: this.#storeId ?? null, id });
+        const hint = what === 'caught-up' && nowMs >= nextHintMs;
+        await tellServers(this.#pool, {
+          type: 'ask',
+          store: this.#storeId ?? null,
+          id,
+          ...(hint ? { head } : {}),
+        });
         nextAskMs = nowMs + ASK_EVERY_MS;
+        if (hint) nextHintMs = nowMs + HINT_EVERY_MS;
       }
       return false;
     };

@@ -1,7 +1,7 @@
 /**
  * Seals what HQ's programs commit, and tells who listens about every round, whichever HQ process sealed it.
  *
- *   every 100–250 ms   sealOnce: idle (0.05 ms) · busy (another process is at it) · sealed
+ *   every 40–100 ms    sealOnce: idle (0.3 ms) · busy (another process is at it) · sealed
  *   NOTIFY possync_head, every second anyway, and after each own round:  rounds after the last announced ─▶ onRound
  *
  * No leader: any number of HQ processes poll, and the lock decides. Notifications are hints; a lost listener costs a second.
@@ -24,8 +24,11 @@ export interface SealerOptions {
   readonly pollMs?: readonly [number, number];
 }
 
-/** A new price is at the stores' door within a quarter of a second, for 0.05 ms of work a try. */
-const POLL_MS_DEFAULT = [100, 250] as const;
+/**
+ * A new price is at the stores' door within a tenth of a second. An idle try costs 0.14 ms of CPU in PostgreSQL and
+ * 0.2 ms here (measured): at 14 tries a second half a percent of one core.
+ */
+const POLL_MS_DEFAULT = [40, 100] as const;
 /** Without NOTIFY (a pooler, a lost listener) foreign rounds are found after this. */
 const LOOK_MS = 1_000;
 /** After an error: HQ's database is away or restarting. */

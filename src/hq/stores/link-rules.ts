@@ -16,7 +16,12 @@ const linkMessage = z.discriminatedUnion('type', [
     actor: z.string(),
     reason: z.string().nullable(),
   }),
-  z.object({ type: z.literal('ask'), store: z.int().nullable(), id: z.uuid() }),
+  z.object({
+    type: z.literal('ask'),
+    store: z.int().nullable(),
+    id: z.uuid(),
+    head: z.int().nonnegative().optional(),
+  }),
 ]);
 
 /** A message of another HQ process; undefined = not ours. */

@@ -23,8 +23,11 @@ export type LinkMessage =
       readonly actor: string;
       readonly reason: string | null;
     }
-  /** Ask this store (null: every store) for a `stat` frame with this id. */
-  | { readonly type: 'ask'; readonly store: number | null; readonly id: string };
+  /**
+   * Ask this store (null: every store) for a `stat` frame with this id; with `head`, tell it first that there is this
+   * much to pull: a round without a record for a store is not hinted, and its cursor would stay behind until it polls.
+   */
+  | { readonly type: 'ask'; readonly store: number | null; readonly id: string; readonly head?: number };
 
 export interface LinkRow {
   readonly storeId: number;

@@ -141,10 +141,13 @@ export class StoreSockets implements Service {
     for (const storeId of touched) this.#hint(storeId, head, urgent);
   }
 
-  /** Asks connected stores for a stat frame with this id; their rows in live_links carry it. */
-  ask(storeId: number | null, id: string): void {
-    for (const socket of this.#connected.values())
-      if (storeId === null || socket.storeId === storeId) socket.send({ type: 'ask', id });
+  /** Asks connected stores for a stat frame with this id, after a hint if there is `head`; live_links carries it. */
+  ask(storeId: number | null, id: string, head?: number): void {
+    for (const socket of this.#connected.values()) {
+      if (storeId !== null && socket.storeId !== storeId) continue;
+      if (head !== undefined) this.#hint(socket.storeId, head, true);
+      socket.send({ type: 'ask', id });
+    }
   }
 
   /** Ends a store's connections here. */
@@ -293,7 +296,7 @@ export class StoreSockets implements Service {
 
   #linkMessage(payload: string): void {
     const message = parseLinkMessage(payload);
-    if (message?.type === 'ask') this.ask(message.store, message.id);
+    if (message?.type === 'ask') this.ask(message.store, message.id, message.head);
     if (message?.type === 'revoked') {
       const { store, kids, actor, reason } = message;
       this.#options.log.warn('credentials revoked', { event: REVOKED_EVENT, store, kids, actor, reason });

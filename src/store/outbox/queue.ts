@@ -89,12 +89,17 @@ export async function countQueue(db: Queryable): Promise<QueueCounts> {
        select count(*) as entries, count(*) filter (where x.high) as high,
               coalesce(sum(x.bytes), 0)::bigint as bytes, min(x.at) as oldest_at
          from (select bool_or(r.high) as high, sum(octet_length(r.doc)) as bytes, min(r.at) as at
-                 from possync.raw r group by r.xid) x)
+                 from possync.raw r group by r.xid) x),
+     types as (
+       select w.what, sum(w.n) as n
+         from (select l.what, l.n from left_over l where l.what not like '#%'
+               union all
+               select r.type, count(distinct (r.xid, r.root)) from possync.raw r where r.op <> 'D' group by r.type) w
+        group by w.what)
      select coalesce((select n from left_over where what = '#entries'), 0) as entries,
             coalesce((select n from left_over where what = '#high'), 0) as high,
             coalesce((select n from left_over where what = '#bytes'), 0) as bytes,
-            coalesce((select json_object_agg(what, n) from left_over where n <> 0 and what not like '#%')::text, '{}')
-              as by_type,
+            coalesce((select json_object_agg(t.what, t.n) from types t where t.n <> 0)::text, '{}') as by_type,
             u.entries as raw_entries, u.high as raw_high, u.bytes as raw_bytes,
             case when ${SENDING} then d.try_last - d.try_first + 1 else 0 end as sending,
             cardinality(d.dead) as parked,

@@ -61,7 +61,7 @@ describe('queue', () => {
       { queued: counts.queued, waiting: counts.waiting, high: counts.queuedHigh, unsealed: counts.unsealed },
       { queued: 6, waiting: 6, high: 3, unsealed: 1 },
     );
-    assert.deepEqual(counts.byType, { inventory_adjustment: 2, register: 1, sale: 2, session: 1 });
+    assert.deepEqual(counts.byType, { inventory_adjustment: 3, register: 1, sale: 2, session: 1 });
     assert.ok(counts.bytes > 1_000 && counts.oldestAt !== null);
     await outbox.seal();
     assert.equal((await countQueue(store.pool)).queued, 6);
