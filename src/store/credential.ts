@@ -23,6 +23,8 @@ export interface StoreCredential {
   readonly name: string;
   /** kid of the enrolment token that it was made with: tells a rerun from a new enrolment. */
   readonly enrolledWith: string | null;
+  /** That enrolment made this the successor of a lost server. */
+  readonly replaced?: boolean;
   readonly caFile?: string;
   readonly allowPlaintext?: boolean;
   /** When HQ ends it, as HQ said last; null = never. */
@@ -60,6 +62,7 @@ const fileSchema = z.object({
   code: z.string(),
   name: z.string(),
   enrolled_with: z.string().nullable(),
+  replaced: z.boolean().optional(),
   ca_file: z.string().optional(),
   allow_plaintext: z.boolean().optional(),
   expires_at: z.string().nullish(),
@@ -99,6 +102,7 @@ function fromFile(file: z.infer<typeof fileSchema>): StoreCredential {
     code: file.code,
     name: file.name,
     enrolledWith: file.enrolled_with,
+    ...(file.replaced === undefined ? {} : { replaced: file.replaced }),
     ...(file.ca_file === undefined ? {} : { caFile: file.ca_file }),
     ...(file.allow_plaintext === undefined ? {} : { allowPlaintext: file.allow_plaintext }),
     ...(file.expires_at === undefined ? {} : { expiresAt: file.expires_at }),
@@ -114,7 +118,7 @@ export async function saveCredential(stateDir: string, credential: StoreCredenti
 
 function textOf(credential: StoreCredential): string {
   const { token, hqUrl, hqId, storeId, code, name, enrolledWith } = credential;
-  const { caFile, allowPlaintext, expiresAt, rotation, previous } = credential;
+  const { replaced, caFile, allowPlaintext, expiresAt, rotation, previous } = credential;
   const file: z.infer<typeof fileSchema> = {
     token: token.reveal(),
     hq_url: hqUrl,
@@ -123,6 +127,7 @@ function textOf(credential: StoreCredential): string {
     code,
     name,
     enrolled_with: enrolledWith,
+    ...(replaced === undefined ? {} : { replaced }),
     ...(caFile === undefined ? {} : { ca_file: caFile }),
     ...(allowPlaintext === undefined ? {} : { allow_plaintext: allowPlaintext }),
     ...(expiresAt === undefined ? {} : { expires_at: expiresAt }),

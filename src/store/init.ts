@@ -74,18 +74,21 @@ export async function initStore(options: InitOptions): Promise<InitResult> {
     if (token === undefined || hqUrl === undefined) {
       return { migrations, continued: 0, ...describe(saved, saved === undefined ? 'none' : 'unchanged') };
     }
-    if (saved?.enrolledWith === token.kid && saved.code === token.storeCode) {
+    const again = saved?.enrolledWith === token.kid && saved.code === token.storeCode ? saved : undefined;
+    if (again !== undefined && (options.replace !== true || again.replaced === true)) {
       // A database made new beside a kept state directory learns again whose it is.
-      await bindStore(pool, { id: saved.storeId, code: saved.code }, undefined);
+      await bindStore(pool, { id: again.storeId, code: again.code }, undefined);
       await finishPending(stateDir);
-      return { migrations, continued: 0, ...describe(saved, 'unchanged') };
+      return { migrations, continued: 0, ...describe(again, 'unchanged') };
     }
     if (options.replace === true) await refuseReplacement(pool);
     progress?.(`enrolling at ${hqUrl}`);
     // A rotation at the same time would give up the secret that is being enrolled, or the other way round.
     await makeStateDir(stateDir);
     return await withTokenLock(stateDir, 'possync store init', async () => {
-      const { credential, answer } = await enrolAt(pool, hqUrl, token, options);
+      // Enrolled without --replace a moment ago: HQ lets the same secret say so afterwards.
+      const pending = again ?? (await preparePending(stateDir, token.kid));
+      const { credential, answer } = await enrolAt(pool, hqUrl, token, pending, options);
       const continued = await bindStore(
         pool,
         answer.store,
@@ -140,9 +143,9 @@ async function enrolAt(
   pool: pg.Pool,
   hqUrl: string,
   token: EnrolmentToken,
-  { stateDir, tokenText = '', caFile, allowPlaintext, replace, signal }: InitOptions,
+  pending: Pick<StoreCredential, 'token' | 'kid'>,
+  { tokenText = '', caFile, allowPlaintext, replace, signal }: InitOptions,
 ): Promise<{ credential: StoreCredential; answer: EnrolAnswer }> {
-  const pending = await preparePending(stateDir, token.kid);
   // The daemon may run in another directory.
   const ca = caFile === undefined ? undefined : isAbsolute(caFile) ? caFile : resolve(caFile);
   const client = new HqClient({
@@ -174,6 +177,7 @@ async function enrolAt(
         code,
         name,
         enrolledWith: token.kid,
+        ...(replace === true ? { replaced: true } : {}),
         ...(ca === undefined ? {} : { caFile: ca }),
         ...(allowPlaintext === true ? { allowPlaintext } : {}),
       },

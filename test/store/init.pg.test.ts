@@ -200,8 +200,13 @@ describe('store init', () => {
       { what: 'the sale is at HQ' },
     );
     await lost.close();
-    const done = await init(await tokenFor('LOST-1'), { replace: true });
-    assert.equal(done.continued, 3);
+    // Forgotten at first, said with the same token afterwards; then again without effect.
+    const token = await tokenFor('LOST-1');
+    const forgotten = await init(token);
+    const done = await init(token, { replace: true });
+    assert.deepEqual([forgotten.continued, done.continued, done.kid], [0, 3, forgotten.kid]);
+    const again = await init(token, { replace: true });
+    assert.deepEqual([again.enrolment, again.continued], ['unchanged', 0]);
     const till = await database.connect();
     const row = await queryOne<Record<string, unknown>>(
       till,

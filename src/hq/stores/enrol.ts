@@ -41,7 +41,7 @@ export async function enrol(pool: pg.Pool, request: Enrol): Promise<EnrolAnswer>
     const store = await findStore(tx, row.storeId);
     if (store === undefined)
       throw new PossyncError('PS-TOKEN-UNKNOWN', `HQ has no store with the id ${row.storeId} any more`);
-    if (row.state === 'spent') return await answerAgain(tx, request, row, store);
+    if (row.state === 'spent') return await answerAgain(tx, token.kid, request, row, store);
     refuseEnded(row, store);
     if (store.status === 'deactivated')
       throw new PossyncError('PS-STORE-DISABLED', `store ${store.code} is deactivated`, {
@@ -77,6 +77,7 @@ function refuseEnded({ state, over }: EnrolmentRow, store: Store): void {
 /** The token was spent: by this very request, whose answer got lost, or by another machine. */
 async function answerAgain(
   tx: Queryable,
+  tokenKid: string,
   request: Enrol,
   row: EnrolmentRow,
   store: Store,
@@ -97,7 +98,29 @@ async function answerAgain(
     });
   if (credential.state === 'revoked')
     throw new PossyncError('PS-TOKEN-REVOKED', `the credential of store ${store.code} was revoked`);
-  return enrolAnswerSchema.parse(JSON.parse(row.answer));
+  const answer = enrolAnswerSchema.parse(JSON.parse(row.answer));
+  if (!request.replace || answer.continuation !== undefined) return answer;
+  // The same machine, which says only now that it takes the place of a lost one.
+  const replacing = await replacementAnswer(tx, store.id, answer);
+  await tx.query(`update possync.tokens set answer = $2::jsonb where kid = $1::text`, [
+    tokenKid,
+    JSON.stringify(replacing),
+  ]);
+  await writeAudit(tx, {
+    actor: `store ${store.code}`,
+    action: 'replace',
+    storeId: store.id,
+    details: { token: tokenKid, credential: request.kid },
+  });
+  return replacing;
+}
+
+async function replacementAnswer(tx: Queryable, storeId: number, answer: EnrolAnswer): Promise<EnrolAnswer> {
+  return {
+    ...answer,
+    epoch: await startEpochForReplacement(tx, storeId),
+    continuation: await readContinuation(tx, storeId),
+  };
 }
 
 async function spend(tx: Queryable, tokenKid: string, request: Enrol, store: Store): Promise<EnrolAnswer> {
@@ -117,16 +140,13 @@ async function spend(tx: Queryable, tokenKid: string, request: Enrol, store: Sto
     'insert into possync.store_status (store_id) values ($1::integer) on conflict (store_id) do nothing',
     [store.id],
   );
-  const epoch = request.replace
-    ? await startEpochForReplacement(tx, store.id)
-    : await currentEpoch(tx, store.id);
-  const answer: EnrolAnswer = {
+  const plain: EnrolAnswer = {
     store: { id: store.id, code: store.code, name: store.name, timeZone: store.timeZone },
     hq: { id: await readHqId(tx) },
-    epoch,
+    epoch: await currentEpoch(tx, store.id),
     expiresAt: null,
-    ...(request.replace ? { continuation: await readContinuation(tx, store.id) } : {}),
   };
+  const answer = request.replace ? await replacementAnswer(tx, store.id, plain) : plain;
   await tx.query(
     `update possync.tokens set state = 'spent', ended_at = now(), spent_for = $2::text, answer = $3::jsonb
       where kid = $1::text`,
