@@ -124,7 +124,7 @@ describe('a chain as an outside check sees it', function () {
     // No hint goes to the other store; its own poll comes after 15 seconds at the earliest.
     exits(0, await atHq('status', '--wait', 'caught-up', '--timeout', '10'));
     const prices = async ({ till }: Shop): Promise<unknown[]> =>
-      (await till.query('select price from public.store_prices')).rows;
+      (await till.query<Record<string, unknown>>('select price from public.store_prices')).rows;
     assert.deepEqual([await prices(north), await prices(south)], [[{ price: '2.0000' }], []]);
   });
 
@@ -141,7 +141,7 @@ describe('a chain as an outside check sees it', function () {
     );
     exits(0, await atHq('status', '--wait', 'caught-up', '--timeout', '30'));
     const seen = async ({ till }: Shop): Promise<unknown[]> =>
-      (await till.query('select active, pin_hash from public.users')).rows;
+      (await till.query<Record<string, unknown>>('select active, pin_hash from public.users')).rows;
     assert.deepEqual([await seen(north), await seen(south)], [[{ active: true, pin_hash: 'hash' }], []]);
     await hq.query('delete from public.user_store_roles where id = $1', [assignment]);
     await until(async () => JSON.stringify(await seen(north)) === '[{"active":false,"pin_hash":""}]', {

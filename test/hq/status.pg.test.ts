@@ -91,7 +91,7 @@ describe('the status of HQ', () => {
       'red when its server has not written for 10 s: it died',
       { written: '11 seconds', frame: '11 seconds' },
       'red',
-      'PS-WS-SILENT',
+      'PS-HQ-SERVE-DOWN',
     ],
     [
       'red when frames stopped, whatever the socket says',
@@ -100,6 +100,12 @@ describe('the status of HQ', () => {
       'PS-WS-SILENT',
     ],
     ['red after it was cut for silence', { connected: false, closeCode: 4408 }, 'red', 'PS-WS-SILENT'],
+    [
+      'red after its server of HQ was stopped, in words',
+      { connected: false, closeCode: 1012, closeReason: '{"retry_ms":3}' },
+      'red',
+      'PS-WS-CLOSED',
+    ],
     ['red after its daemon said good-bye', { connected: false, closeCode: 1000 }, 'red', 'PS-WS-CLOSED'],
     [
       'red with what was said at the end',
@@ -114,6 +120,7 @@ describe('the status of HQ', () => {
       const { connection } = await view(id);
       assert.equal(connection.indicator, light);
       assert.equal(connection.reason?.code, code);
+      assert.doesNotMatch(connection.reason?.message ?? '', /[{}]/);
       assert.equal(connection.rtt_ms, light === 'green' ? 12 : null);
     });
 
