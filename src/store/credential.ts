@@ -44,6 +44,8 @@ export interface PendingCredential {
   readonly kid: string;
   /** kid of the enrolment token that it is for. */
   readonly enrolledWith: string;
+  /** This enrolment takes over from a lost server. */
+  readonly replace: boolean;
 }
 
 const rotationSchema = z.object({
@@ -74,6 +76,7 @@ const fileSchema = z.object({
 const pendingSchema = z.object({
   token: z.string(),
   enrolled_with: z.string().nullable(),
+  replace: z.boolean().optional(),
   rotation: rotationSchema.optional(),
 });
 
@@ -187,25 +190,49 @@ export async function tidyPrevious(
   await removeIfThere(previousPath(stateDir));
 }
 
-/**
- * The secret to enrol with: the one that an earlier try with the same token has saved, else a new one. It is on disk
- * when this returns: HQ must never know a hash whose secret is lost.
- */
-export async function preparePending(stateDir: string, enrolmentKid: string): Promise<PendingCredential> {
-  await makeStateDir(stateDir);
+/** The secret of an enrolment with that token which was begun here and did not reach its end. */
+export async function readPending(
+  stateDir: string,
+  enrolmentKid: string,
+): Promise<PendingCredential | undefined> {
   const path = pendingPath(stateDir);
   const text = await readSecretFile(path);
-  if (text !== undefined) {
-    const file = parseFile(pendingSchema, text, path);
-    const { kid } = parseCredential(file.token);
-    // Of another token: that enrolment was given up, or is finished and the file was left by a crash.
-    if (file.enrolled_with === enrolmentKid && file.rotation === undefined)
-      return { token: new Secret(file.token, `kid:${kid}`), kid, enrolledWith: enrolmentKid };
-  }
-  const kid = newKid();
-  const token = formatCredential({ kid, secret: newSecret(kid) });
-  await writeSecretFile(path, `${JSON.stringify({ token: token.reveal(), enrolled_with: enrolmentKid })}\n`);
-  return { token, kid, enrolledWith: enrolmentKid };
+  if (text === undefined) return undefined;
+  const file = parseFile(pendingSchema, text, path);
+  // Of another token: that enrolment was given up, or is finished and the file was left by a crash.
+  if (file.enrolled_with !== enrolmentKid || file.rotation !== undefined) return undefined;
+  const { kid } = parseCredential(file.token);
+  return {
+    token: new Secret(file.token, `kid:${kid}`),
+    kid,
+    enrolledWith: enrolmentKid,
+    replace: file.replace === true,
+  };
+}
+
+/**
+ * The secret to enrol with: the one that an earlier try with the same token has saved, else a new one. It is on disk
+ * when this returns: HQ must never know a hash whose secret is lost. `known` is the secret that this token has brought
+ * already, before anybody said `replace`.
+ */
+export async function preparePending(
+  stateDir: string,
+  enrolmentKid: string,
+  {
+    replace = false,
+    known,
+  }: { replace?: boolean; known?: Pick<PendingCredential, 'kid' | 'token'> | undefined } = {},
+): Promise<PendingCredential> {
+  await makeStateDir(stateDir);
+  const begun = await readPending(stateDir, enrolmentKid);
+  if (begun !== undefined && (begun.replace || !replace)) return begun;
+  const kid = begun?.kid ?? known?.kid ?? newKid();
+  const token = begun?.token ?? known?.token ?? formatCredential({ kid, secret: newSecret(kid) });
+  await writeSecretFile(
+    pendingPath(stateDir),
+    `${JSON.stringify({ token: token.reveal(), enrolled_with: enrolmentKid, replace })}\n`,
+  );
+  return { token, kid, enrolledWith: enrolmentKid, replace };
 }
 
 /** Ends an enrolment: the credential is in force, nothing is pending. */

@@ -25,6 +25,7 @@ import {
   finishPending,
   makeStateDir,
   preparePending,
+  readPending,
   readCredential,
   saveCredential,
   type StoreCredential,
@@ -81,13 +82,17 @@ export async function initStore(options: InitOptions): Promise<InitResult> {
       await finishPending(stateDir);
       return { migrations, continued: 0, ...describe(again, 'unchanged') };
     }
-    if (options.replace === true) await refuseReplacement(pool);
+    if (options.replace === true && !(await takeoverBegun(pool, stateDir, token.kid)))
+      await refuseReplacement(pool);
     progress?.(`enrolling at ${hqUrl}`);
     // A rotation at the same time would give up the secret that is being enrolled, or the other way round.
     await makeStateDir(stateDir);
     return await withTokenLock(stateDir, 'possync store init', async () => {
       // Enrolled without --replace a moment ago: HQ lets the same secret say so afterwards.
-      const pending = again ?? (await preparePending(stateDir, token.kid));
+      const pending = await preparePending(stateDir, token.kid, {
+        replace: options.replace === true,
+        known: again,
+      });
       const { credential, answer } = await enrolAt(pool, hqUrl, token, pending, options);
       const continued = await bindStore(
         pool,
@@ -129,6 +134,15 @@ function hqAddress(token: EnrolmentToken, { hqUrl, allowPlaintext }: InitOptions
       why: 'the credential and every sale would cross the network in the clear',
     });
   return address;
+}
+
+/**
+ * A takeover with this token was killed after it had bound the database: the sales found here are then those that HQ
+ * sent to continue from, and the same again changes nothing.
+ */
+async function takeoverBegun(pool: pg.Pool, stateDir: string, enrolmentKid: string): Promise<boolean> {
+  const pending = await readPending(stateDir, enrolmentKid);
+  return pending?.replace === true && (await readStoreIdentity(pool)) !== undefined;
 }
 
 async function refuseOtherStore(pool: pg.Pool, code: string | undefined): Promise<void> {

@@ -1,8 +1,9 @@
 /** `store init` against a real HQ over HTTP: killed, unanswered, repeated, refused, taken over. */
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { PossyncError, type ErrorCode } from '../../src/core/errors.ts';
 import { queryOne } from '../../src/db/transaction.ts';
 import { addStore } from '../../src/hq/stores/stores.ts';
@@ -207,6 +208,16 @@ describe('store init', () => {
     assert.deepEqual([forgotten.continued, done.continued, done.kid], [0, 3, forgotten.kid]);
     const again = await init(token, { replace: true });
     assert.deepEqual([again.enrolment, again.continued], ['unchanged', 0]);
+    // What a kill leaves between binding the database and saving the credential: the rerun is no new takeover.
+    const credential = z
+      .object({ token: z.string(), enrolled_with: z.string() })
+      .parse(JSON.parse(await readFile(join(dir, 'credential'), 'utf8')));
+    await rm(join(dir, 'credential'));
+    await writeFile(join(dir, 'credential.next'), JSON.stringify({ ...credential, replace: true }), {
+      mode: 0o600,
+    });
+    const killed = await init(token, { replace: true });
+    assert.deepEqual([killed.enrolment, killed.continued, killed.kid], ['enrolled', 0, done.kid]);
     const till = await database.connect();
     const row = await queryOne<Record<string, unknown>>(
       till,
