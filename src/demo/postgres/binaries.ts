@@ -112,20 +112,22 @@ async function prepare(candidate: Candidate, options: SearchOptions): Promise<Bi
     if (!isNpmTree) return `the user with id ${identity.spawnAs.uid ?? process.getuid?.()} cannot run it`;
     binDir = await copyTree(dirname(binDir), join(workspace, 'pg'), identity);
   }
-  const libraries = isNpmTree ? await linkLibraries(binDir, workspace, manifest) : [];
+  const libraries = isNpmTree ? await linkLibraries(binDir, manifest, { workspace, identity }) : [];
   return { ...candidate, binDir, env: programEnv(libraries) };
 }
 
-async function copyTree(from: string, to: string, { spawnAs: { uid, gid } }: Identity): Promise<string> {
+async function copyTree(from: string, to: string, identity: Identity): Promise<string> {
   await cp(from, to, { recursive: true, verbatimSymlinks: true });
-  if (uid !== undefined && gid !== undefined) {
-    // Folders only: who owns a folder may remove what is in it, and the guard removes it as that user.
-    const entries = await readdir(to, { recursive: true, withFileTypes: true });
-    const folders = entries.filter((entry) => entry.isDirectory());
-    await Promise.all(folders.map((entry) => chown(join(entry.parentPath, entry.name), uid, gid)));
-    await chown(to, uid, gid);
-  }
+  const entries = await readdir(to, { recursive: true, withFileTypes: true });
+  const folders = entries.filter((entry) => entry.isDirectory());
+  await Promise.all(folders.map((entry) => giveFolder(join(entry.parentPath, entry.name), identity)));
+  await giveFolder(to, identity);
   return join(to, 'bin');
+}
+
+/** A folder only: who owns a folder may remove what is in it, whoever made that. */
+async function giveFolder(folder: string, { spawnAs: { uid, gid } }: Identity): Promise<void> {
+  if (uid !== undefined && gid !== undefined) await chown(folder, uid, gid);
 }
 
 /**
@@ -133,7 +135,11 @@ async function copyTree(from: string, to: string, { spawnAs: { uid, gid } }: Ide
  * is missing, all are made in the workspace. Both folders are needed then: the links for the programs, and the real
  * one because the programs' own search path does not apply to libraries found through LD_LIBRARY_PATH.
  */
-async function linkLibraries(binDir: string, workspace: string, manifest: string): Promise<string[]> {
+async function linkLibraries(
+  binDir: string,
+  manifest: string,
+  { workspace, identity }: Pick<SearchOptions, 'workspace' | 'identity'>,
+): Promise<string[]> {
   const home = dirname(binDir);
   const links = parseLinks(JSON.parse(await readFile(manifest, 'utf8')));
   const inHome = (path: string): string => join(home, path.replace(/^native\//, ''));
@@ -144,6 +150,8 @@ async function linkLibraries(binDir: string, workspace: string, manifest: string
     const link = join(farm, basename(target));
     if (!existsSync(link)) await symlink(inHome(source), link);
   }
+  // Last: then the guard, which runs as that user, can remove what is in it.
+  await giveFolder(farm, identity);
   return [farm, join(home, 'lib')];
 }
 
