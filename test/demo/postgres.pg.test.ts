@@ -224,8 +224,9 @@ describe('the PostgreSQL launcher', () => {
   });
 
   describe('when its program is killed', () => {
-    async function start(temporary: string, uid?: number): Promise<TestProcess> {
-      const how = { env: { TMPDIR: temporary }, ...(uid === undefined ? {} : { uid }) };
+    async function start(temporary: string, uid?: number, binDir?: string): Promise<TestProcess> {
+      const env = { TMPDIR: temporary, ...(binDir === undefined ? {} : { POSSYNC_PG_BINDIR: binDir }) };
+      const how = { env, ...(uid === undefined ? {} : { uid }) };
       return startNode(['--import', 'tsx', PROGRAM], how);
     }
 
@@ -243,6 +244,16 @@ describe('the PostgreSQL launcher', () => {
       await child.kill();
       await until(async () => !(await isOpen(port)), { what: 'the port is closed' });
       await until(() => !existsSync(dirname(dataDir)), { what: 'the folder is gone' });
+    });
+
+    it('leaves nothing behind where the package came without links', async () => {
+      const tree = await makeFolder();
+      await copyWithoutLinks(join(tree, 'native'));
+      const temporary = await makeFolder(0o777);
+      const child = await start(temporary, undefined, join(tree, 'native', 'bin'));
+      await child.line(/^\{/);
+      await child.kill();
+      await until(async () => (await workspace(temporary)) === undefined, { what: 'the folder is gone' });
     });
 
     const moments = {
