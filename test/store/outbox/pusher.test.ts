@@ -120,7 +120,7 @@ describe('pusher', () => {
     start({ clock, intervalMs: 60_000, lookMs: 10_000, random: () => 0.5, onRound: () => (rounds += 1) });
     await until(drained, { what: 'the tick came' });
     assert.deepEqual(naps.slice(0, 3), [10_000, 10_000, 10_000]);
-    assert.ok(rounds >= 1);
+    await until(() => rounds >= 1, { what: 'the round was reported' });
   });
 
   it('backs off with full jitter, respects what HQ asks for, and is back at once when woken', async () => {
