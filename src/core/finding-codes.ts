@@ -1,5 +1,6 @@
 /**
- * The codes that only `possync diagnose` gives: what a check found on the machine, in the database or on the way to HQ.
+ * The codes of what was found and not of what failed: by `possync diagnose` on the machine, in the database or on the way
+ * to HQ, and by HQ's ledger in what stores have sent.
  *
  * They are part of the one code table (errors.ts); every one has a page in docs/runbook.md.
  */
@@ -209,4 +210,54 @@ const NETWORK_CODES = {
   'PS-PATH-BUFFERED': found('ask the network team to switch off buffering for HQ'),
 } as const;
 
-export const FINDING_CODES = { ...LOCAL_CODES, ...NETWORK_CODES } as const;
+/** What the completeness ledger of HQ says of a store's numbers, sums and sessions (src/hq/ledger). */
+const LEDGER_CODES = {
+  /** An entry of a store was given up, or HQ lost what it had acknowledged: its sequence has a hole that is known. */
+  'PS-LEDGER-GIVEN-UP': found('look at who gave it up and why: possync ledger CODE'),
+  /** A sale arrived, or was voided, after the Z report of its session had counted: the sale is kept where it belongs, the Z no longer agrees. */
+  'PS-LEDGER-LATE-SALE': found('ask the store which sale was made or voided after its Z report'),
+  /** A store sent an older state of a record than HQ has, as a restored backup does; nothing was changed at HQ. */
+  'PS-LEDGER-OLDER-STATE': found('ask whether the store was restored from a backup, and compare it with HQ'),
+  /** A store has sold a product that is not in the catalogue of HQ. */
+  'PS-LEDGER-PRODUCT-UNKNOWN': found(
+    'check whether the product was deleted at HQ; the sale keeps what was sold',
+  ),
+  /** A receipt number was used more than once by one register. */
+  'PS-LEDGER-RECEIPT-DOUBLE': found('ask the store whether its register or database was restored or cloned'),
+  /** Receipt numbers of a register are missing at HQ. */
+  'PS-LEDGER-RECEIPT-HOLE': found('look for a parked record first: possync queue ls --dead CODE'),
+  /** A register numbers its receipts anew, leaps, or does not number them one after the other. */
+  'PS-LEDGER-RECEIPT-SERIES': found('check that this is how the register is meant to number'),
+  /** A user or a register has two open sessions. */
+  'PS-LEDGER-SESSION-TWICE': found(
+    'ask the stores which of the sessions is still in use, and close the other',
+  ),
+  /** Sales have arrived whose register session has not. */
+  'PS-LEDGER-SESSION-UNKNOWN': found('look for a parked session: possync queue ls --dead CODE'),
+  /** A Z report does not agree with the sales of its session, and nothing that could still arrive would change that. */
+  'PS-LEDGER-Z-DIFFERS': found('look at what differs: possync ledger CODE'),
+  /** Two Z reports have the same number at one register, or belong to the same session. */
+  'PS-LEDGER-Z-DOUBLE': found('ask the store whether its database was restored from a backup or cloned'),
+  /** Z numbers of a register are missing at HQ. */
+  'PS-LEDGER-Z-HOLE': found('look for a parked Z report first: possync queue ls --dead CODE'),
+  /** A Z report has arrived, but not all that it counts. */
+  'PS-LEDGER-Z-PENDING': found(
+    'wait while the store is sending; else look for parked records: possync queue ls --dead CODE',
+  ),
+  /** The first Z report that HQ has of a register is not number 1. */
+  'PS-LEDGER-Z-START': found(
+    'check whether the register was in use before possync; else look for the first ones',
+  ),
+  /** A ZZ report does not agree with the Z reports that it lists. */
+  'PS-LEDGER-ZZ-DIFFERS': found('look at what differs: possync ledger CODE'),
+  /** Two ZZ reports of a store have the same number or month, or list the same Z report. */
+  'PS-LEDGER-ZZ-DOUBLE': found('ask the store which of the two reports counts'),
+  /** ZZ numbers of a store are missing at HQ. */
+  'PS-LEDGER-ZZ-HOLE': found('look for a parked ZZ report first: possync queue ls --dead CODE'),
+  /** A ZZ report lists Z reports that have not arrived or are not complete. */
+  'PS-LEDGER-ZZ-PENDING': found(
+    'wait while the store is sending; else look for parked records: possync queue ls --dead CODE',
+  ),
+} as const;
+
+export const FINDING_CODES = { ...LOCAL_CODES, ...NETWORK_CODES, ...LEDGER_CODES } as const;

@@ -83,7 +83,8 @@ select s.id, s.code, s.name, s.active, ${ms('now()')} as "nowMs", ${ms('p.activa
      (select from possync.feed x where x.store_id = s.id and x.pos > coalesce(u.cursor, 0)
          and (coalesce(u.cursor, 0) > 0 or x.doc is not null) limit ${PENDING_LIMIT})) w) f on true
   left join (select x.store_id, count(*) as parked from possync.dead x group by x.store_id) d on d.store_id = s.id
-  left join (select x.store_id, count(*) as findings from possync.findings x group by x.store_id) n on n.store_id = s.id
+  left join (select x.store_id, count(*) as findings from possync.findings x
+              where x.closed_at is null and not x.note group by x.store_id) n on n.store_id = s.id
  cross join lateral (select possync.today_in(s.time_zone) as today) y
  cross join lateral (
    select count(*) filter (where x.kind = 'sale') as sales,
