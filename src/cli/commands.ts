@@ -54,7 +54,10 @@ export const COMMANDS: readonly CommandSpec[] = [
     path: 'hq init',
     summary: 'create or upgrade the schema of HQ; may be repeated',
     side: 'none',
-    examples: ['DATABASE_URL=postgres://…/pos_hq possync hq init'],
+    examples: ['DATABASE_URL=postgres://…/pos_hq possync hq init', 'possync hq init --types own-types.json'],
+    options: [
+      ['--types <file>', "data types of the chain's own: JSON as the README shows; - reads standard input"],
+    ],
     load: () => import('./commands/hq-init.ts'),
   },
   {
@@ -205,7 +208,10 @@ export const COMMANDS: readonly CommandSpec[] = [
     summary: 'create or upgrade the schema of a store; with a token, enrol at HQ',
     side: 'none',
     examples: ['possync store init --token-file nyc-001.token', 'possync store init   # upgrade only'],
-    options: [['--replace', 'this empty server takes over from a lost one']],
+    options: [
+      ['--replace', 'this empty server takes over from a lost one'],
+      ['--types <file>', "data types of the chain's own, from the same file as at HQ"],
+    ],
     settings: ['tokenFile', 'hqUrl', 'stateDir', 'tlsCaFile', 'allowPlaintext'],
     load: () => import('./commands/store-init.ts'),
   },

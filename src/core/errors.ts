@@ -55,6 +55,8 @@ export const ERRORS = {
   'PS-WRONG-SIDE': { exit: 64, retry: 'never', hint: 'run the command on the side that it names' },
   /** Settings are missing or wrong; all faults are listed at once. */
   'PS-CFG-INVALID': { exit: 78, retry: 'never', hint: 'correct the settings named above' },
+  /** The file of the chain's own data types is wrong; all faults are listed at once. */
+  'PS-CFG-TYPES': { exit: 78, retry: 'never', hint: 'correct the file, then give it again with --types' },
   /** A file that was named cannot be read. */
   'PS-FILE-READ': { exit: 66, retry: 'never', hint: 'check the path and its permissions' },
   /** A file that must be written cannot be. */

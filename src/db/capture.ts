@@ -2,24 +2,22 @@
  * Everything in the database that is made from the entity table, put in place again after each migration: roles
  * and is_apply() first (the triggers below ask it), then capture for both directions, then guards, then rights.
  *
- * Runs under migrate()'s lock; repeatable, and brings back triggers that somebody has dropped or disabled.
+ * Runs under migrate()'s lock; repeatable, and brings back triggers that somebody has dropped or disabled. Works with
+ * what the database says syncs here.
  */
-import { ENTITIES, type Entity } from '../protocol/entities.ts';
 import { installDownCapture } from './capture-down.ts';
 import { installUpCapture } from './capture-up.ts';
 import { readColumnTypes } from './column-types.ts';
 import { installGuards } from './guards.ts';
 import type { Role } from './migrations.ts';
+import { readEntities } from './own-types.ts';
 import { installReceived } from './received.ts';
 import { installGrants, installRoles } from './roles.ts';
 import { sealFunction } from './seal-function.ts';
 import type { Queryable } from './transaction.ts';
 
-export async function installTriggers(
-  db: Queryable,
-  role: Role,
-  entities: readonly Entity[] = ENTITIES,
-): Promise<void> {
+export async function installTriggers(db: Queryable, role: Role): Promise<void> {
+  const entities = await readEntities(db);
   const types = await readColumnTypes(db, entities);
   await installRoles(db);
   if (role === 'hq') {

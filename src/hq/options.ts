@@ -2,7 +2,6 @@
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { Running } from '../core/service.ts';
-import type { Entity } from '../protocol/entities.ts';
 
 export interface HqOptions {
   readonly databaseUrl: string | undefined;
@@ -15,7 +14,6 @@ export interface HqOptions {
   readonly allowPlaintext?: boolean;
   /** Migrate an old schema instead of refusing it with PS-DB-MIGRATE. */
   readonly migrate?: boolean;
-  readonly entities?: readonly Entity[];
   readonly clock?: Clock;
   readonly log: Log;
 }

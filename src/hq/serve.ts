@@ -13,9 +13,10 @@ import { ServiceGroup } from '../core/service.ts';
 import { installTriggers } from '../db/capture.ts';
 import { Listener } from '../db/listener.ts';
 import { migrate, requireCurrentSchema } from '../db/migrations.ts';
+import { readEntities } from '../db/own-types.ts';
 import { createPool } from '../db/pool.ts';
 import { DEFAULT_PORT } from '../protocol/http.ts';
-import { ENTITIES, type Entity } from '../protocol/entities.ts';
+import type { Entity } from '../protocol/entities.ts';
 import { FeedUpkeep } from './feed/upkeep.ts';
 import { Sealer } from './feed/sealer.ts';
 import type { Caller, Rooms } from './http-routes.ts';
@@ -40,13 +41,14 @@ const FINISH_MS = 8_000;
 
 /** Starts HQ's server; throws PS-DB-…, PS-LISTEN, PS-CFG-PLAINTEXT or PS-TLS-FILES before anything is served. */
 export async function startHq(options: HqOptions): Promise<RunningHq> {
-  const { databaseUrl, clock = systemClock, entities = ENTITIES, tls } = options;
+  const { databaseUrl, clock = systemClock, tls } = options;
   const log = options.log.child({ component: 'hq' });
-  if (options.migrate === true) await migrate('hq', databaseUrl, (db) => installTriggers(db, 'hq', entities));
+  if (options.migrate === true) await migrate('hq', databaseUrl, (db) => installTriggers(db, 'hq'));
   const pool = createPool({ url: databaseUrl, applicationName: 'possync hq', max: POOL_SIZE });
   try {
     await requireCurrentSchema(pool, 'hq');
     const hqId = await readHqId(pool);
+    const entities = await readEntities(pool);
     const feed = new FeedUpkeep({ pool, entities, clock, log });
     const sockets = new StoreSockets({
       pool,

@@ -1,6 +1,7 @@
 /** SQL: per store and data type, how much went which way and when it last did. */
 import type { Queryable } from '../db/transaction.ts';
-import { ENTITIES } from '../protocol/entities.ts';
+import { readEntities } from '../db/own-types.ts';
+import type { Entity } from '../protocol/entities.ts';
 import type { TypeView } from '../protocol/status.ts';
 
 interface Taken {
@@ -10,15 +11,18 @@ interface Taken {
 
 /** What one store sent, and what is in the feed for it. */
 export class TypesOfStore {
+  readonly #entities: readonly Entity[];
   readonly #taken: ReadonlyMap<string, Taken>;
   readonly #given: ReadonlyMap<string, number>;
   readonly #common: ReadonlyMap<string, number>;
 
   constructor(
+    entities: readonly Entity[],
     taken: ReadonlyMap<string, Taken>,
     given: ReadonlyMap<string, number>,
     common: ReadonlyMap<string, number>,
   ) {
+    this.#entities = entities;
     this.#taken = taken;
     this.#given = given;
     this.#common = common;
@@ -31,7 +35,7 @@ export class TypesOfStore {
   /** A pull that moved nothing was a success of every type that goes down. */
   views(lastPullMs: number | null): Record<string, TypeView> {
     const views: Record<string, TypeView> = {};
-    for (const { type, direction } of ENTITIES) {
+    for (const { type, direction } of this.#entities) {
       const taken = this.#taken.get(type);
       const given = (this.#given.get(type) ?? 0) + (this.#common.get(type) ?? 0);
       const up = { last_success_at: iso(taken?.lastMs ?? null), records: taken?.records ?? 0 };
@@ -52,6 +56,7 @@ export async function readTypes(
   tx: Queryable,
   storeId: number | undefined,
 ): Promise<ReadonlyMap<number, TypesOfStore>> {
+  const entities = await readEntities(tx);
   const only = [storeId ?? null];
   const stores = await tx.query<{ id: number }>(
     'select s.id from public.stores s where $1::integer is null or s.id = $1::integer',
@@ -74,6 +79,7 @@ export async function readTypes(
     stores.rows.map(({ id }) => [
       id,
       new TypesOfStore(
+        entities,
         new Map(
           taken.rows
             .filter((row) => row.store === id)

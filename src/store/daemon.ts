@@ -18,8 +18,9 @@ import { ServiceGroup } from '../core/service.ts';
 import { SOFTWARE } from '../core/version.ts';
 import { installTriggers } from '../db/capture.ts';
 import { migrate, requireCurrentSchema } from '../db/migrations.ts';
+import { readEntities } from '../db/own-types.ts';
 import { createPool } from '../db/pool.ts';
-import { ENTITIES } from '../protocol/entities.ts';
+import type { Entity } from '../protocol/entities.ts';
 import type { Hello, Instance, StatFrame } from '../protocol/messages.ts';
 import { BODY_VERSION, PROTOCOL_VERSION } from '../protocol/version.ts';
 import { sameExceptToken, type StoreCredential } from './credential.ts';
@@ -48,15 +49,14 @@ const STATUS_LISTEN_DEFAULT = { host: '127.0.0.1', port: 3002 } as const;
 
 /** Starts the daemon; throws PS-DB-…, PS-DAEMON-TWICE. HQ may be away, and the store may not be enrolled yet. */
 export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon> {
-  const { databaseUrl, entities = ENTITIES } = options;
+  const { databaseUrl } = options;
   // Node's 250 ms per address gives up on the right one where the line is slow.
   setDefaultAutoSelectFamilyAttemptTimeout(CONNECT_MS);
-  if (options.migrate === true)
-    await migrate('store', databaseUrl, (db) => installTriggers(db, 'store', entities));
+  if (options.migrate === true) await migrate('store', databaseUrl, (db) => installTriggers(db, 'store'));
   const pool = createPool({ url: databaseUrl, applicationName: 'possync store', max: POOL_SIZE });
   try {
     await requireCurrentSchema(pool, 'store');
-    return await new Daemon(options, pool, await readInstance(pool)).run();
+    return await new Daemon(options, pool, await readInstance(pool), await readEntities(pool)).run();
   } catch (error) {
     if (!pool.ended) await pool.end();
     throw error;
@@ -85,8 +85,8 @@ class Daemon {
   #sentFence = '';
   #fail: (error: Error) => void = () => undefined;
 
-  constructor(options: DaemonOptions, pool: pg.Pool, instance: Instance) {
-    const { clock = systemClock, entities = ENTITIES } = options;
+  constructor(options: DaemonOptions, pool: pg.Pool, instance: Instance, entities: readonly Entity[]) {
+    const { clock = systemClock } = options;
     const log = options.log.child({ component: 'store' });
     this.#options = options;
     this.#pool = pool;

@@ -18,8 +18,8 @@ import { hashSecret, parseCredential, parseEnrolmentToken, type EnrolmentToken }
 import { SOFTWARE } from '../core/version.ts';
 import { installTriggers } from '../db/capture.ts';
 import { migrate } from '../db/migrations.ts';
+import { saveOwnTypes } from '../db/own-types.ts';
 import { createPool } from '../db/pool.ts';
-import { ENTITIES, type Entity } from '../protocol/entities.ts';
 import type { EnrolAnswer } from '../protocol/messages.ts';
 import {
   finishPending,
@@ -46,7 +46,8 @@ export interface InitOptions {
   readonly hqUrl?: string | undefined;
   readonly caFile?: string | undefined;
   readonly allowPlaintext?: boolean;
-  readonly entities?: readonly Entity[];
+  /** The file that describes the chain's own data types; without it those that are kept stay. */
+  readonly typesText?: string | undefined;
   readonly signal?: AbortSignal;
   readonly progress?: (step: string) => void;
 }
@@ -63,11 +64,14 @@ export interface InitResult {
 }
 
 export async function initStore(options: InitOptions): Promise<InitResult> {
-  const { databaseUrl, stateDir, entities = ENTITIES, progress } = options;
+  const { databaseUrl, stateDir, typesText, progress } = options;
   const token = options.tokenText === undefined ? undefined : parseEnrolmentToken(options.tokenText);
   const hqUrl = token === undefined ? undefined : hqAddress(token, options);
   progress?.('setting up the database');
-  const migrations = await migrate('store', databaseUrl, (db) => installTriggers(db, 'store', entities));
+  const migrations = await migrate('store', databaseUrl, async (db) => {
+    if (typesText !== undefined) await saveOwnTypes(db, typesText);
+    await installTriggers(db, 'store');
+  });
   const pool = createPool({ url: databaseUrl, applicationName: 'possync store init', max: 2 });
   try {
     const saved = await readCredential(stateDir);

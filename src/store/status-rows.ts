@@ -1,7 +1,7 @@
 /** SQL: what a store's own database knows for its status; cheap, and right with the daemon down. */
+import { readEntities } from '../db/own-types.ts';
 import { publicTable } from '../db/sql.ts';
 import { queryMaybe, queryOne, type Queryable } from '../db/transaction.ts';
-import { ENTITIES } from '../protocol/entities.ts';
 import type { TodayView, TypeView } from '../protocol/status.ts';
 
 /** The state of the link as the daemon last wrote it; times in milliseconds since 1970. */
@@ -82,7 +82,8 @@ export async function readTypes(
   lastUpAt: string | null,
   lastDownAt: string | null,
 ): Promise<Record<string, TypeView>> {
-  const down = ENTITIES.filter((entity) => entity.direction === 'down');
+  const entities = await readEntities(db);
+  const down = entities.filter((entity) => entity.direction === 'down');
   const here = await db.query<{ type: string; records: number }>(
     down
       .map(
@@ -95,7 +96,7 @@ export async function readTypes(
   );
   const records = new Map([...here.rows, ...sent.rows].map((row) => [row.type, row.records]));
   return Object.fromEntries(
-    ENTITIES.map(({ type, direction }) => [
+    entities.map(({ type, direction }) => [
       type,
       {
         direction: direction === 'relay' ? 'both' : direction,

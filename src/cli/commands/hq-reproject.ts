@@ -1,5 +1,6 @@
 /** `possync hq reproject TYPE`: every record of a type is compared again; only real differences travel. */
 import { EXIT } from '../../core/errors.ts';
+import { readEntities } from '../../db/own-types.ts';
 import { reproject } from '../../hq/feed/reproject.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
@@ -8,7 +9,7 @@ import { plural } from '../render/format.ts';
 export async function run(context: Context, args: Args): Promise<Answer> {
   const type = args.at(0);
   const { pool } = await context.database();
-  const moved = await reproject(pool, type);
+  const moved = await reproject(pool, type, await readEntities(pool));
   return {
     schema: 'possync.reproject/1',
     exit: EXIT.ok,

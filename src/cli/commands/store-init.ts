@@ -5,11 +5,14 @@ import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
 import type { Paint } from '../render/term.ts';
 import { startProgress } from '../render/spinner.ts';
-import { readTokenText } from '../token-text.ts';
+import { readNamedText } from '../named-text.ts';
 
 export async function run(context: Context, args: Args): Promise<Answer> {
   const { config } = context;
-  const tokenText = await readTokenText(context, config.tokenFile);
+  const tokenText = await readNamedText(context, config.tokenFile, 'token file');
+  if (config.tokenFile === '-' && args.text('types') === '-')
+    throw new PossyncError('PS-USAGE', 'standard input can be the token or the data types, not both');
+  const typesText = await readNamedText(context, args.text('types'), 'file of data types');
   if (args.flag('replace') && tokenText === undefined)
     throw new PossyncError('PS-USAGE', '--replace needs a token', { hint: 'add --token-file FILE' });
   const progress = await startProgress(context.term, context.stderr, context.clock, 'setting up the store');
@@ -19,6 +22,7 @@ export async function run(context: Context, args: Args): Promise<Answer> {
       databaseUrl: config.databaseUrl,
       stateDir: config.stateDir,
       tokenText,
+      typesText,
       replace: args.flag('replace'),
       hqUrl: config.hqUrl,
       caFile: config.tlsCaFile,

@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import { codeOf, databaseError, sqlstateOf } from '../../core/classify.ts';
 import { schemaState } from '../../db/migrations.ts';
+import { readEntities } from '../../db/own-types.ts';
 import { createPool } from '../../db/pool.ts';
 import { queryMaybe, queryOne } from '../../db/transaction.ts';
 import { tablesOf, upEntities } from '../../protocol/entities.ts';
@@ -117,7 +118,9 @@ async function checkMigrated(probe: Probe): Promise<Finding> {
 const EVENTS = ['insert', 'update', 'delete', 'truncate'] as const;
 
 async function checkTriggers(probe: Probe): Promise<Finding> {
-  const tables = upEntities().flatMap((entity) => tablesOf(entity).map(({ table }) => table));
+  const tables = upEntities(await readEntities(db(probe))).flatMap((entity) =>
+    tablesOf(entity).map(({ table }) => table),
+  );
   const { rows } = await db(probe).query<{ name: string; enabled: string }>(
     `select c.relname || '.' || t.tgname as name, t.tgenabled::text as enabled
        from pg_trigger t join pg_class c on c.oid = t.tgrelid
