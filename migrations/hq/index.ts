@@ -8,5 +8,16 @@ import * as m0005 from './0005_links.ts';
 import * as m0006 from './0006_rotations.ts';
 import * as m0007 from './0007_ledger.ts';
 import * as m0008 from './0008_own_types.ts';
+import * as m0009 from './0009_credentials.ts';
 
-export const hqMigrations: readonly Migration[] = [m0001, m0002, m0003, m0004, m0005, m0006, m0007, m0008];
+export const hqMigrations: readonly Migration[] = [
+  m0001,
+  m0002,
+  m0003,
+  m0004,
+  m0005,
+  m0006,
+  m0007,
+  m0008,
+  m0009,
+];

@@ -6,5 +6,6 @@ import * as m0003 from './0003_outbox.ts';
 import * as m0004 from './0004_state.ts';
 import * as m0005 from './0005_link.ts';
 import * as m0006 from './0006_own_types.ts';
+import * as m0007 from './0007_certificate.ts';
 
-export const storeMigrations: readonly Migration[] = [m0001, m0002, m0003, m0004, m0005, m0006];
+export const storeMigrations: readonly Migration[] = [m0001, m0002, m0003, m0004, m0005, m0006, m0007];

@@ -48,6 +48,15 @@ export function duration(minMs: number, maxMs: number): Codec<number> {
   };
 }
 
+/** A duration, or `off` for none. */
+export function durationOrOff(minMs: number, maxMs: number): Codec<number | 'off'> {
+  const codec = duration(minMs, maxMs);
+  return {
+    rule: `${codec.rule}, or off`,
+    parse: (value) => (value.toLowerCase() === 'off' ? 'off' : codec.parse(value)),
+  };
+}
+
 function shortDuration(ms: number): string {
   for (const unit of ['d', 'h', 'm', 's'] as const) {
     const size = UNIT_MS[unit] ?? 1;

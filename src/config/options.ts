@@ -1,8 +1,9 @@
 /** Every setting, once: its type, default, environment name, key in the config file, flag and help. */
-import { DEFAULT_PORT } from '../protocol/http.ts';
+import { CREDENTIAL_LIFE_MS, DEFAULT_PORT, ROTATION_MAX_MS } from '../protocol/http.ts';
 import {
   choice,
   duration,
+  durationOrOff,
   hqUrl,
   integer,
   listenAddress,
@@ -82,6 +83,14 @@ export const OPTIONS = {
     fallback: () => false,
     shown: '0',
     help: 'allow plain HTTP beyond loopback',
+  }),
+  credentialLifeMs: option<number | 'off'>({
+    env: 'SYNC_CREDENTIAL_LIFE',
+    flag: '--credential-life <duration>',
+    codec: durationOrOff(60_000, ROTATION_MAX_MS),
+    fallback: () => CREDENTIAL_LIFE_MS,
+    shown: '365d',
+    help: "how long a store's credential lives; its daemon renews it after two thirds. off: until it is revoked",
   }),
   pushIntervalMs: option<number>({
     env: 'SYNC_PUSH_INTERVAL',

@@ -14,6 +14,8 @@ export interface HqOptions {
   readonly allowPlaintext?: boolean;
   /** Migrate an old schema instead of refusing it with PS-DB-MIGRATE. */
   readonly migrate?: boolean;
+  /** How long a store's credential lives; null = until it is revoked. Default CREDENTIAL_LIFE_MS. */
+  readonly credentialLifeMs?: number | null;
   readonly clock?: Clock;
   readonly log: Log;
 }

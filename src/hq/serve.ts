@@ -15,13 +15,14 @@ import { Listener } from '../db/listener.ts';
 import { migrate, requireCurrentSchema } from '../db/migrations.ts';
 import { readEntities } from '../db/own-types.ts';
 import { createPool } from '../db/pool.ts';
-import { DEFAULT_PORT } from '../protocol/http.ts';
+import { CREDENTIAL_LIFE_MS, DEFAULT_PORT } from '../protocol/http.ts';
 import type { Entity } from '../protocol/entities.ts';
+import type { Hello, Refuse, Welcome } from '../protocol/messages.ts';
 import { FeedUpkeep } from './feed/upkeep.ts';
 import { Sealer } from './feed/sealer.ts';
 import type { Caller, Rooms } from './http-routes.ts';
 import { readHqId } from './identity.ts';
-import { hello } from './inbox/hello.ts';
+import { hello, type IsAlive } from './inbox/hello.ts';
 import { InboxMaintenance } from './inbox/maintenance.ts';
 import { push } from './inbox/push.ts';
 import { reEnrol } from './inbox/re-enrol.ts';
@@ -29,6 +30,8 @@ import type { HqOptions, RunningHq } from './options.ts';
 import { HqServer } from './server.ts';
 import { enrol } from './stores/enrol.ts';
 import { LINKS_CHANNEL } from './stores/live.ts';
+import { OrderDesk } from './stores/order-desk.ts';
+import { openOrderOf } from './stores/orders.ts';
 import { confirmRotation, finishRotation, registerRotation } from './stores/rotations.ts';
 import { StoreSockets } from './stores/sockets.ts';
 import { STORES_CHANNEL } from './stores/stores.ts';
@@ -41,7 +44,7 @@ const FINISH_MS = 8_000;
 
 /** Starts HQ's server; throws PS-DB-…, PS-LISTEN, PS-CFG-PLAINTEXT or PS-TLS-FILES before anything is served. */
 export async function startHq(options: HqOptions): Promise<RunningHq> {
-  const { databaseUrl, clock = systemClock, tls } = options;
+  const { databaseUrl, clock = systemClock, tls, credentialLifeMs = CREDENTIAL_LIFE_MS } = options;
   const log = options.log.child({ component: 'hq' });
   if (options.migrate === true) await migrate('hq', databaseUrl, (db) => installTriggers(db, 'hq'));
   const pool = createPool({ url: databaseUrl, applicationName: 'possync hq', max: POOL_SIZE });
@@ -54,19 +57,31 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
       pool,
       clock,
       log,
-      hello: async (caller, message, isAlive) => {
-        await confirmFirstUse(pool, caller);
-        return await hello(pool, caller.storeId, message, isAlive);
-      },
+      hello: (caller, message, isAlive) => greet(pool, caller, message, isAlive),
       authenticate: async (bearer) => {
         const caller = await authenticate(pool, bearer);
         await confirmFirstUse(pool, caller);
         return caller;
       },
+      ordered: (storeIds) => {
+        void desk.ordered(storeIds);
+      },
+      rotated: (caller, report) => {
+        void desk.reported(caller, report);
+      },
+    });
+    const desk = new OrderDesk({
+      pool,
+      clock,
+      log,
+      connected: () => sockets.connected,
+      send: (storeId, frame) => {
+        sockets.send(storeId, frame);
+      },
     });
     const server = new HqServer({
       hqId,
-      rooms: roomsOf(pool, sockets, feed, entities),
+      rooms: roomsOf({ pool, sockets, feed, entities, lifeMs: credentialLifeMs }),
       clock,
       log,
       host: options.host ?? (tls === undefined ? '127.0.0.1' : '0.0.0.0'),
@@ -91,6 +106,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
       }),
       feed,
       sockets,
+      desk,
       new Listener({
         database: { url: databaseUrl, applicationName: 'possync hq listen' },
         channels: [LINKS_CHANNEL, STORES_CHANNEL],
@@ -134,21 +150,26 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
   }
 }
 
-function roomsOf(pool: pg.Pool, sockets: StoreSockets, feed: FeedUpkeep, entities: readonly Entity[]): Rooms {
+interface Composed {
+  readonly pool: pg.Pool;
+  readonly sockets: StoreSockets;
+  readonly feed: FeedUpkeep;
+  readonly entities: readonly Entity[];
+  /** How long a credential lives; null = until it is revoked. */
+  readonly lifeMs: number | null;
+}
+
+function roomsOf({ pool, sockets, feed, entities, lifeMs }: Composed): Rooms {
   return {
     authenticate: (bearer) => authenticate(pool, bearer),
-    hello: async (caller, message) => {
-      await confirmFirstUse(pool, caller);
-      return await hello(pool, caller.storeId, message, (instance) =>
-        sockets.isAlive(caller.storeId, instance),
-      );
-    },
+    hello: (caller, message) =>
+      greet(pool, caller, message, (instance) => sockets.isAlive(caller.storeId, instance)),
     page: (request) => feed.readPage(request),
     push: async (caller, message) => {
       await confirmFirstUse(pool, caller);
       return await push(pool, caller.storeId, message, entities);
     },
-    enrol: (message) => enrol(pool, message),
+    enrol: (message) => enrol(pool, message, lifeMs),
     reEnrol: (caller, message) =>
       reEnrol(
         pool,
@@ -157,12 +178,26 @@ function roomsOf(pool: pg.Pool, sockets: StoreSockets, feed: FeedUpkeep, entitie
         (instance) => sockets.isAlive(caller.storeId, instance),
         `store ${caller.code}`,
       ),
-    rotate: (caller, rotation) => registerRotation(pool, caller, rotation),
+    rotate: (caller, rotation) => registerRotation(pool, caller, rotation, lifeMs),
     rotated: (caller, id, step) =>
       step === 'confirm' ? confirmRotation(pool, caller, id) : finishRotation(pool, caller, id),
     ready: () => requireCurrentSchema(pool, 'hq'),
     connections: (storeId) => sockets.connections(storeId),
   };
+}
+
+/** Hello over either way: what a store is to do with its credential goes with the welcome. */
+async function greet(
+  pool: pg.Pool,
+  caller: Caller,
+  message: Hello,
+  isAlive: IsAlive,
+): Promise<Welcome | Refuse> {
+  await confirmFirstUse(pool, caller);
+  const answer = await hello(pool, caller.storeId, message, isAlive);
+  if (answer.type === 'refuse') return answer;
+  const rotate = await openOrderOf(pool, caller.storeId);
+  return rotate === undefined ? answer : { ...answer, rotate };
 }
 
 /** Whoever works with a rotated credential has it safe: the rotation is confirmed, even if the store could not say so. */

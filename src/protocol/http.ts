@@ -44,6 +44,10 @@ export const PULL_MAX_ROWS = 10_000;
 export const PULL_LIMIT_BYTES = 512 * 1024 * 1024;
 /** Longest life and longest grace of a rotated credential: ten years. */
 export const ROTATION_MAX_MS = 10 * 366 * 86_400_000;
+/** How long a credential lives, unless HQ is set otherwise: its store renews it after two thirds of that. */
+export const CREDENTIAL_LIFE_MS = 365 * 86_400_000;
+/** How long the old credential is taken beside the new one, unless somebody says otherwise. */
+export const ROTATION_GRACE_MS = 24 * 3_600_000;
 /** A WebSocket frame; all our frames are small. */
 export const FRAME_LIMIT_BYTES = 64 * 1024;
 

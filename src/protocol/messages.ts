@@ -42,6 +42,21 @@ export const helloSchema = z.object({
   epochs: z.array(z.object({ epoch: z.int().positive(), seq: position, chain })).max(100),
 });
 
+/**
+ * HQ → store, in `welcome` and as a frame of its own: replace this credential. Kept at HQ until it is done, so a lost or doubled
+ * one changes nothing: a store whose credential is not `oldKid` any more has done it.
+ */
+const rotationOrderSchema = z.object({
+  id: uuid,
+  oldKid: z.string().max(20),
+  graceMs: z.int().nonnegative().max(ROTATION_MAX_MS),
+  /** How long the new one lives; null = as HQ is set. */
+  expiresInMs: z.int().positive().max(ROTATION_MAX_MS).nullable(),
+  revokeOldNow: z.boolean(),
+  /** Give up another rotation of this store that was never confirmed. */
+  replace: z.boolean(),
+});
+
 export const welcomeSchema = z.object({
   type: z.literal('welcome'),
   v: z.int().positive(),
@@ -56,6 +71,8 @@ export const welcomeSchema = z.object({
   /** Identity of HQ, kept by the store: another value means another HQ. */
   hq: z.object({ id: uuid, software: shortText, now: z.string().max(40) }),
   store: z.object({ id: z.int().positive(), code: shortText, name: z.string().max(1000) }),
+  /** An order to rotate that this store has not carried out yet. */
+  rotate: rotationOrderSchema.optional(),
 });
 
 export const REFUSALS = [
@@ -119,10 +136,24 @@ export const authenticatedFrameSchema = z.object({
   code: z.string().max(60).nullable(),
 });
 
+export const rotateFrameSchema = z.object({ type: z.literal('rotate'), ...rotationOrderSchema.shape });
+
+/** Store → HQ: what came of an order to rotate; `code` = why it did not work, tried again later. */
+export const rotationFrameSchema = z.object({
+  type: z.literal('rotation'),
+  id: uuid,
+  kid: z.string().max(20),
+  code: z.string().max(60).nullable(),
+  message: z.string().max(500).nullable(),
+  /** 0 = the open connection went on under the new credential; null = it was made anew, or nothing was done. */
+  offlineMs: z.int().nonnegative().nullable(),
+});
+
 export const storeFrameSchema = z.discriminatedUnion('type', [
   helloSchema,
   statFrameSchema,
   authFrameSchema,
+  rotationFrameSchema,
   pingFrameSchema,
   pongFrameSchema,
 ]);
@@ -133,6 +164,7 @@ export const hqFrameSchema = z.discriminatedUnion('type', [
   headFrameSchema,
   askFrameSchema,
   authenticatedFrameSchema,
+  rotateFrameSchema,
   pingFrameSchema,
   pongFrameSchema,
 ]);
@@ -243,7 +275,7 @@ export const rotationSchema = z.object({
   kid: z.string().regex(/^[A-Z2-9]{4,16}$/),
   /** SHA-256 of the new credential's secret, hex: HQ never sees the secret itself here. */
   hash: z.string().regex(/^[0-9a-f]{64}$/),
-  /** How long the new one lives; null = until it is revoked. */
+  /** How long the new one lives, if HQ's own limit is not shorter; null = as HQ is set. */
   expiresInMs: z.int().positive().max(ROTATION_MAX_MS).nullable(),
   /** How long the old one is taken after the new one was confirmed. */
   graceMs: z.int().nonnegative().max(ROTATION_MAX_MS),
@@ -295,4 +327,6 @@ export type ReEnrolAnswer = z.infer<typeof reEnrolAnswerSchema>;
 export type AuthFrame = z.infer<typeof authFrameSchema>;
 export type Rotation = z.infer<typeof rotationSchema>;
 export type RotationAnswer = z.infer<typeof rotationAnswerSchema>;
+export type RotationOrder = z.infer<typeof rotationOrderSchema>;
+export type RotationReport = z.infer<typeof rotationFrameSchema>;
 export type EnrolAnswer = z.infer<typeof enrolAnswerSchema>;

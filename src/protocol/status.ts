@@ -122,8 +122,12 @@ export interface StoreStatusView {
     readonly kid: string;
     readonly expires_at: string | null;
     readonly source: string;
+    /** A rotation that was begun and not finished. */
+    readonly rotation: 'unfinished' | null;
+    readonly warning: ReasonView | null;
   } | null;
-  readonly tls: { readonly not_after: string | null } | null;
+  /** HQ's certificate, as this store saw it last; null without TLS. */
+  readonly tls: { readonly not_after: string | null; readonly warning: ReasonView | null } | null;
   readonly clock: { readonly skew_ms: number | null; readonly error_ms: number | null };
   readonly daemon: {
     readonly running: boolean;

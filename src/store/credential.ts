@@ -29,6 +29,8 @@ export interface StoreCredential {
   readonly allowPlaintext?: boolean;
   /** When HQ ends it, as HQ said last; null = never. */
   readonly expiresAt?: string | null;
+  /** When it was made, by the clock of this machine. */
+  readonly issuedAt?: string;
   /** The rotation that made it, until that is finished. */
   readonly rotation?: RotationNote;
   /** The one that it replaced: in credential.prev until then. */
@@ -68,6 +70,7 @@ const fileSchema = z.object({
   ca_file: z.string().optional(),
   allow_plaintext: z.boolean().optional(),
   expires_at: z.string().nullish(),
+  issued_at: z.string().optional(),
   rotation: rotationSchema.optional(),
   previous: z.object({ kid: z.string(), until: z.string().nullable() }).optional(),
 });
@@ -109,6 +112,7 @@ function fromFile(file: z.infer<typeof fileSchema>): StoreCredential {
     ...(file.ca_file === undefined ? {} : { caFile: file.ca_file }),
     ...(file.allow_plaintext === undefined ? {} : { allowPlaintext: file.allow_plaintext }),
     ...(file.expires_at === undefined ? {} : { expiresAt: file.expires_at }),
+    ...(file.issued_at === undefined ? {} : { issuedAt: file.issued_at }),
     ...(file.rotation === undefined ? {} : { rotation: file.rotation }),
     ...(file.previous === undefined ? {} : { previous: file.previous }),
   };
@@ -121,7 +125,7 @@ export async function saveCredential(stateDir: string, credential: StoreCredenti
 
 function textOf(credential: StoreCredential): string {
   const { token, hqUrl, hqId, storeId, code, name, enrolledWith } = credential;
-  const { replaced, caFile, allowPlaintext, expiresAt, rotation, previous } = credential;
+  const { replaced, caFile, allowPlaintext, expiresAt, issuedAt, rotation, previous } = credential;
   const file: z.infer<typeof fileSchema> = {
     token: token.reveal(),
     hq_url: hqUrl,
@@ -134,6 +138,7 @@ function textOf(credential: StoreCredential): string {
     ...(caFile === undefined ? {} : { ca_file: caFile }),
     ...(allowPlaintext === undefined ? {} : { allow_plaintext: allowPlaintext }),
     ...(expiresAt === undefined ? {} : { expires_at: expiresAt }),
+    ...(issuedAt === undefined ? {} : { issued_at: issuedAt }),
     ...(rotation === undefined ? {} : { rotation }),
     ...(previous === undefined ? {} : { previous }),
   };

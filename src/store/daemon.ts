@@ -13,7 +13,6 @@ import { join } from 'node:path';
 import type pg from 'pg';
 import { systemClock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
-import { isLoopback } from '../core/loopback.ts';
 import { ServiceGroup } from '../core/service.ts';
 import { SOFTWARE } from '../core/version.ts';
 import { installTriggers } from '../db/capture.ts';
@@ -24,6 +23,7 @@ import type { Entity } from '../protocol/entities.ts';
 import type { Hello, Instance, StatFrame } from '../protocol/messages.ts';
 import { BODY_VERSION, PROTOCOL_VERSION } from '../protocol/version.ts';
 import { sameExceptToken, type StoreCredential } from './credential.ts';
+import { refuseForeign, refusePlaintext } from './credential-rules.ts';
 import { CredentialWatch } from './credential-watch.ts';
 import { DaemonLock } from './daemon-lock.ts';
 import { readInstance } from './instance.ts';
@@ -36,12 +36,12 @@ import { RetiredClients } from './link/retired-clients.ts';
 import { LocalApi, type TakenUp } from './local-api.ts';
 import { Mirror } from './mirror/mirror.ts';
 import type { DaemonOptions, RunningDaemon } from './options.ts';
-import { readStoreIdentity } from './outbox/identity.ts';
 import { Outbox } from './outbox/outbox.ts';
 import { Pusher } from './outbox/pusher.ts';
 import { reEnrolStore, type ReEnrolReport } from './outbox/re-enrol.ts';
 import { OutboxRetention } from './outbox/retention.ts';
 import { PushRounds } from './push-rounds.ts';
+import { Renewal } from './renewal.ts';
 import { readStoreStatus } from './status.ts';
 
 const POOL_SIZE = 6;
@@ -74,6 +74,7 @@ class Daemon {
   readonly #puller: Puller;
   readonly #recorder: LinkRecorder;
   readonly #watch: CredentialWatch;
+  readonly #renewal: Renewal;
   readonly #api: LocalApi;
   readonly #rounds = new PushRounds();
   #credential: StoreCredential | undefined;
@@ -113,6 +114,7 @@ class Daemon {
         const settled = await this.#outbox.applyWelcome(welcome);
         if (settled.result === 'halted')
           log.error('sending has halted', { code: settled.code, why: settled.why });
+        if (welcome.rotate !== undefined) this.#renewal.ordered(welcome.rotate);
       },
       refused: (refuse) => this.#outbox.refused(refuse),
       flow: () => {
@@ -123,6 +125,9 @@ class Daemon {
         this.#puller.hint();
       },
       stat: (id) => this.#stat(id),
+      ordered: (order) => {
+        this.#renewal.ordered(order);
+      },
       changed: () => {
         this.#recorder.changed();
       },
@@ -142,6 +147,19 @@ class Daemon {
         // One that is in use stays in use: it worked.
         if (this.#client === undefined) this.#link.use(undefined, { code, message });
       },
+    });
+    this.#renewal = new Renewal({
+      stateDir: options.stateDir,
+      clock,
+      log,
+      hqUrl: options.hqUrl,
+      caFile: options.caFile,
+      takeUp: () => this.#takeUp(),
+      report: (report) => {
+        this.#link.tell(report);
+      },
+      certificate: () => this.#link.snapshot().tls,
+      ...(options.renewalLookMs === undefined ? {} : { lookMs: options.renewalLookMs }),
     });
     this.#api = new LocalApi({
       socketPath: join(options.runtimeDir ?? options.stateDir, 'store.sock'),
@@ -190,6 +208,7 @@ class Daemon {
       this.#pusher,
       this.#link,
       this.#watch,
+      this.#renewal,
       this.#api,
     ]);
     await services.start();
@@ -281,9 +300,9 @@ class Daemon {
       this.#credential = credential;
       return;
     }
-    await this.#refuseForeign(credential);
+    await refuseForeign(this.#pool, credential);
     const url = this.#options.hqUrl ?? credential.hqUrl;
-    this.#refusePlaintext(url, credential);
+    refusePlaintext(url, credential, this.#options.allowPlaintext === true);
     const caFile = this.#options.caFile ?? credential.caFile;
     const client = new HqClient({
       url,
@@ -320,26 +339,6 @@ class Daemon {
       in_band: this.#swappedInBand,
       indicator: this.#link.snapshot().indicator,
     };
-  }
-
-  async #refuseForeign({ storeId, code }: StoreCredential): Promise<void> {
-    const bound = await readStoreIdentity(this.#pool);
-    if (bound?.id !== storeId)
-      throw new PossyncError('PS-TOKEN-STORE', `the credential is of store ${code}`, {
-        why:
-          bound === undefined
-            ? 'this database is bound to no store'
-            : `this database is that of ${bound.code}`,
-      });
-  }
-
-  #refusePlaintext(url: string, { allowPlaintext }: StoreCredential): void {
-    const { protocol, hostname } = new URL(url);
-    if (protocol === 'https:' || protocol === 'wss:' || isLoopback(hostname)) return;
-    if (allowPlaintext === true || this.#options.allowPlaintext === true) return;
-    throw new PossyncError('PS-CFG-PLAINTEXT', `HQ's address ${url} is not encrypted`, {
-      why: 'the credential and every sale would cross the network in the clear',
-    });
   }
 
   async #hello(): Promise<Hello> {

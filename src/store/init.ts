@@ -12,6 +12,7 @@
 import { isAbsolute, resolve } from 'node:path';
 import type pg from 'pg';
 import { normalizeHqUrl } from '../config/codecs.ts';
+import { systemClock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
 import { isLoopback } from '../core/loopback.ts';
 import { hashSecret, parseCredential, parseEnrolmentToken, type EnrolmentToken } from '../core/secret.ts';
@@ -195,6 +196,8 @@ async function enrolAt(
         code,
         name,
         enrolledWith: token.kid,
+        expiresAt: answer.expiresAt,
+        issuedAt: new Date(systemClock.now()).toISOString(),
         ...(replace === true ? { replaced: true } : {}),
         ...(ca === undefined ? {} : { caFile: ca }),
         ...(allowPlaintext === true ? { allowPlaintext } : {}),

@@ -19,6 +19,8 @@ export interface DaemonOptions {
   readonly pushIntervalMs?: number;
   /** How often the cursor is compared with HQ although nothing hinted; 30 s. */
   readonly pullIntervalMs?: number;
+  /** How often the credential is looked at for its renewal; 1 h. */
+  readonly renewalLookMs?: number;
   /** Loopback status listener; null turns it off, port 0 picks a free one. Default 127.0.0.1:3002. */
   readonly statusListen?: { readonly host: string; readonly port: number } | null;
   /** Migrate an old schema instead of refusing it with PS-DB-MIGRATE. */

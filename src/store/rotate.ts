@@ -48,8 +48,12 @@ export interface RotateOptions {
   readonly hqUrl?: string | undefined;
   readonly caFile?: string | undefined;
   readonly graceMs: number;
+  /** null = as HQ is set. */
   readonly expiresInMs: number | null;
-  readonly ifExpiresWithinMs?: number | undefined;
+  /** Whether a new rotation is to begin, by what HQ says of the credential in force; an unfinished one is finished anyway. */
+  readonly needed?: (me: Whoami) => boolean;
+  /** Who rotates: what others are told that find the lock. */
+  readonly command?: string;
   readonly revokeOldNow: boolean;
   readonly dryRun: boolean;
   /** Gives up a rotation that HQ knows and this machine does not. */
@@ -76,7 +80,7 @@ export async function rotateCredential(options: RotateOptions): Promise<RotateRe
   const { stateDir } = options;
   // Before the lock: a directory that is not there is not a directory that cannot be written.
   if ((await readCredential(stateDir)) === undefined) throw notEnrolled();
-  return await withTokenLock(stateDir, 'possync token rotate', async () => {
+  return await withTokenLock(stateDir, options.command ?? 'possync token rotate', async () => {
     const current = await readCredential(stateDir);
     if (current === undefined) throw notEnrolled();
     return await new RotationRun(options, current).run();
@@ -93,7 +97,7 @@ class RotationRun {
   }
 
   async run(): Promise<RotateResult> {
-    const { dryRun, ifExpiresWithinMs, stateDir, clock } = this.#options;
+    const { dryRun, needed = () => true, stateDir, clock } = this.#options;
     const current = this.#current;
     await this.#probe();
     const me = await this.#whoami(current);
@@ -108,8 +112,7 @@ class RotationRun {
       new: { kid: null, expiresAt: null },
       offlineMs: null,
     } as const;
-    if (begun === undefined && ifExpiresWithinMs !== undefined && !this.#expiresWithin(me, ifExpiresWithinMs))
-      return { result: 'not_needed', ...untouched };
+    if (begun === undefined && !needed(me)) return { result: 'not_needed', ...untouched };
     if (dryRun) return { result: 'dry_run', ...untouched };
     const next = begun ?? (await this.#create());
     const { rotation } = next;
@@ -156,18 +159,14 @@ class RotationRun {
       });
   }
 
-  /** By HQ's clock, which is the one that ends it. */
-  #expiresWithin({ expires_at, hq }: Whoami, withinMs: number): boolean {
-    return expires_at != null && Date.parse(expires_at) <= Date.parse(hq.now) + withinMs;
-  }
-
   async #create(): Promise<StoreCredential> {
-    const { stateDir, graceMs, expiresInMs, revokeOldNow, step } = this.#options;
+    const { stateDir, clock, graceMs, expiresInMs, revokeOldNow, step } = this.#options;
     const kid = newKid();
     const next: StoreCredential = {
       ...withoutHistory(this.#current),
       token: formatCredential({ kid, secret: newSecret(kid) }),
       kid,
+      issuedAt: new Date(clock.now()).toISOString(),
       rotation: {
         id: randomUUID(),
         old_kid: this.#current.kid,
@@ -254,6 +253,7 @@ class RotationRun {
     const done: StoreCredential = {
       ...withoutHistory(next),
       expiresAt: answer.new.expiresAt,
+      ...(next.issuedAt === undefined ? {} : { issuedAt: next.issuedAt }),
       ...(revoke ? {} : { previous: { kid: note.old_kid, until: answer.old.validUntil } }),
     };
     await saveCredential(stateDir, done);
@@ -285,6 +285,12 @@ class RotationRun {
       client.close();
     }
   }
+}
+
+/** By HQ's clock, which is the one that ends it. */
+export function expiresWithin(withinMs: number): (me: Whoami) => boolean {
+  return ({ expires_at, hq }) =>
+    expires_at != null && Date.parse(expires_at) <= Date.parse(hq.now) + withinMs;
 }
 
 /** The same store at the same HQ; what belongs to one token and its rotation is left out. */

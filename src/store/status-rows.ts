@@ -23,6 +23,9 @@ export interface DbLinkRow {
   readonly version: string;
   readonly startedMs: number;
   readonly writtenMs: number;
+  /** HQ's certificate, as last seen. */
+  readonly tlsNotBeforeMs: number | null;
+  readonly tlsNotAfterMs: number | null;
 }
 
 const ms = (column: string): string => `(extract(epoch from ${column}) * 1000)::bigint`;
@@ -35,7 +38,8 @@ export async function readLinkRow(db: Queryable): Promise<DbLinkRow | undefined>
             l.rtt_ms as "rttMs", l.reason_code as "reasonCode", l.reason_message as "reasonMessage", l.attempt,
             ${ms('l.next_attempt_at')} as "nextAttemptMs", l.hq_url as "hqUrl", l.hq_version as "hqVersion",
             l.hq_head as "hqHead", l.kid, l.pid, l.version, ${ms('l.started_at')} as "startedMs",
-            ${ms('l.written_at')} as "writtenMs"
+            ${ms('l.written_at')} as "writtenMs", ${ms('l.tls_not_before')} as "tlsNotBeforeMs",
+            ${ms('l.tls_not_after')} as "tlsNotAfterMs"
        from possync.link l`,
   );
 }

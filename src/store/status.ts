@@ -7,6 +7,7 @@
 import type pg from 'pg';
 import { ERRORS, isErrorCode, type ErrorCode } from '../core/errors.ts';
 import { withTransaction } from '../db/transaction.ts';
+import { expiryWarning } from '../protocol/expiry.ts';
 import {
   FRESH_MS,
   OFFLINE_AFTER_MS,
@@ -72,8 +73,8 @@ export async function readStoreStatus(
         upstream: upstreamOf(queue, green, nowMs),
         downstream: downstreamOf(mirror, link, green),
         last_sync_at: lastSyncMs === null ? null : new Date(lastSyncMs).toISOString(),
-        token: tokenOf(credential, link),
-        tls: null,
+        token: tokenOf(credential, link, nowMs),
+        tls: tlsOf(link, nowMs),
         clock: { skew_ms: null, error_ms: null },
         daemon: {
           running,
@@ -202,6 +203,7 @@ function downstreamOf(
 function tokenOf(
   credential: StoreCredential | undefined,
   link: DbLinkRow | undefined,
+  nowMs: number,
 ): StoreStatusView['token'] {
   const kid = credential?.kid ?? link?.kid ?? null;
   return kid === null
@@ -210,7 +212,19 @@ function tokenOf(
         kid,
         expires_at: credential?.expiresAt ?? null,
         source: credential === undefined ? 'daemon' : 'file',
+        rotation: credential?.rotation === undefined ? null : 'unfinished',
+        warning: expiryWarning('credential', credential?.issuedAt, credential?.expiresAt, nowMs),
       };
+}
+
+/** As the link saw it last; a certificate renewed meanwhile is seen with the next connection. */
+function tlsOf(link: DbLinkRow | undefined, nowMs: number): StoreStatusView['tls'] {
+  const notAfter = iso(link?.tlsNotAfterMs);
+  if (notAfter === null) return null;
+  return {
+    not_after: notAfter,
+    warning: expiryWarning('certificate', iso(link?.tlsNotBeforeMs), notAfter, nowMs),
+  };
 }
 
 function latest(...times: (string | null)[]): number | null {

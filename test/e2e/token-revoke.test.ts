@@ -36,7 +36,7 @@ describe('token revoke', function () {
   });
 
   const atHq = (...args: string[]): Promise<CliResult> =>
-    possync(args, { env: { DATABASE_URL: hq.database.url } });
+    possync(args, { env: { DATABASE_URL: hq.database.url, LOG_DIR: join(dir, 'logs') } });
   const inStore = (...args: string[]): Promise<CliResult> =>
     possync(args, { env: { DATABASE_URL: store.database.url, POSSYNC_STATE_DIR: store.stateDir } });
   const token = async (): Promise<string> =>
@@ -169,6 +169,7 @@ describe('token revoke', function () {
     const { code, stdout, stderr } = await atHq('token', 'revoke', '--replay', log);
     assert.equal(code, 0, stderr);
     assert.match(stdout, /1 token revoked again/);
+    assert.equal(await stateOf(kid), 'revoked');
     await until(async () => (await ask(hq.running.url, bearer)).status === 401, {
       what: 'it is refused again',
     });

@@ -27,6 +27,7 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
       host: listenHostOf(config),
       port: config.listenPort,
       allowPlaintext: config.allowPlaintext,
+      credentialLifeMs: config.credentialLifeMs === 'off' ? null : config.credentialLifeMs,
       migrate: args.flag('migrate'),
       log,
       ...(tls === undefined ? {} : { tls }),

@@ -1,14 +1,15 @@
-/** `possync token revoke`: a store's credentials end now, on every server; or again, from a log of HQ after a restore. */
-import { readFile } from 'node:fs/promises';
+/** `possync token revoke`: a store's credentials end now, on every server; or again, from the logs of HQ after a restore. */
 import type pg from 'pg';
 import { EXIT, PossyncError } from '../../core/errors.ts';
-import { revocationsIn, revokeTokens, untilCut } from '../../hq/stores/revoke.ts';
+import { revokeTokens, untilCut } from '../../hq/stores/revoke.ts';
 import { commandActor } from '../actor.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
 import { plural } from '../render/format.ts';
+import { noteRevocation, readEnds } from '../token/revocations-file.ts';
 
 const TIMEOUT_MS = 20_000;
+const REASON_MAX = 500;
 
 interface Cut {
   readonly code: string;
@@ -21,73 +22,101 @@ export async function run(context: Context, args: Args): Promise<Answer> {
   const reason = args.text('reason');
   if ((code === undefined) === (replay === undefined))
     throw new PossyncError('PS-USAGE', 'give either a store code or --replay FILE');
-  if (reason !== undefined && reason.length > 500) throw new PossyncError('PS-USAGE', '--reason is too long');
+  if (reason !== undefined && reason.length > REASON_MAX)
+    throw new PossyncError('PS-USAGE', '--reason is too long');
   const { pool } = await context.database();
-  if (replay !== undefined) return await replayed(pool, replay);
+  return code === undefined
+    ? await replayed(context, pool, replay ?? '', args)
+    : await revoked(context, pool, code, args);
+}
+
+async function revoked(context: Context, pool: pg.Pool, code: string, args: Args): Promise<Answer> {
   const kid = args.text('kid');
-  const { store, kids } = await revokeTokens(pool, { code: code ?? '', kid, reason, actor: commandActor() });
-  if (kids.length === 0 && kid !== undefined && !(await knows(pool, store.id, kid)))
+  const reason = args.text('reason');
+  const actor = commandActor();
+  const { store, kids: found } = await revokeTokens(pool, { code, kid, actor, dryRun: true });
+  if (found.length === 0 && kid !== undefined && !(await knows(pool, store.id, kid)))
     throw new PossyncError('PS-TOKEN-UNKNOWN', `store ${store.code} has no token ${kid}`, {
       hint: `look at its tokens: possync token ls ${store.code}`,
     });
-  const cut = await untilCut(pool, store.id, {
-    clock: context.clock,
-    timeoutMs: args.durationMs('timeout') ?? TIMEOUT_MS,
-    signal: context.signal,
-  });
-  if (!cut)
-    throw new PossyncError(
-      'PS-TOKEN-LIVE',
-      `revoked, but an HQ process still holds a connection of ${store.code}`,
-      {
-        details: { kids },
-      },
+  if (args.flag('dryRun'))
+    return answer([{ code, kids: found }], true, () =>
+      found.length === 0
+        ? `Store ${code} has no token in force. Nothing changed.\n`
+        : `Would revoke ${found.join(', ')} of store ${code}. Nothing changed.\n`,
     );
-  return answer([{ code: store.code, kids }], (found) =>
-    found === 0
-      ? `Store ${store.code} has no token in force. Nothing changed.\n`
-      : `Revoked ${kids.join(', ')} of store ${store.code}; no HQ process serves ${kids.length === 1 ? 'it' : 'them'} any more.\n` +
-        `  The store keeps selling and keeps its queue. To let it in again: possync token issue ${store.code} --hq-url URL\n`,
+  // Before the database: what was meant to end must be known even if that is restored, or if this process dies now.
+  if (found.length > 0)
+    await noteRevocation(context, { store: code, kids: found, actor, reason: reason ?? null });
+  const { kids } = await revokeTokens(pool, { code, kid, reason, actor });
+  const unnoted = kids.filter((each) => !found.includes(each));
+  if (unnoted.length > 0)
+    await noteRevocation(context, { store: code, kids: unnoted, actor, reason: reason ?? null });
+  await requireCut(context, pool, store.id, { code, kids }, args);
+  return answer([{ code, kids }], false, () =>
+    kids.length === 0
+      ? `Store ${code} has no token in force. Nothing changed.\n`
+      : `Revoked ${kids.join(', ')} of store ${code}; no HQ process serves ${kids.length === 1 ? 'it' : 'them'} any more.\n` +
+        `  The store keeps selling and keeps its queue. To let it in again: possync token issue ${code} --hq-url URL\n`,
   );
 }
 
-/** Revocations that a restored database has forgotten. */
-async function replayed(pool: pg.Pool, path: string): Promise<Answer> {
-  let log: string;
-  try {
-    log = await readFile(path, 'utf8');
-  } catch (error) {
-    throw new PossyncError('PS-FILE-READ', `cannot read ${path}`, {
-      why: error instanceof Error ? error.message : String(error),
-      cause: error,
-    });
-  }
+async function requireCut(
+  { clock, signal }: Context,
+  pool: pg.Pool,
+  storeId: number,
+  { code, kids }: Cut,
+  args: Args,
+): Promise<void> {
+  const timeoutMs = args.durationMs('timeout') ?? TIMEOUT_MS;
+  if (await untilCut(pool, storeId, { clock, timeoutMs, signal })) return;
+  throw new PossyncError('PS-TOKEN-LIVE', `revoked, but an HQ process still holds a connection of ${code}`, {
+    details: { kids },
+  });
+}
+
+/** What a restored database has forgotten: revocations, and credentials that a rotation or an enrolment had replaced. */
+async function replayed(context: Context, pool: pg.Pool, path: string, args: Args): Promise<Answer> {
+  const dryRun = args.flag('dryRun');
+  const actor = commandActor();
+  const ends = await readEnds(path);
+  const due = ends.filter(({ until }) => until === null || Date.parse(until) <= context.clock.now());
   const cuts: Cut[] = [];
-  const unknown: string[] = [];
-  const found = revocationsIn(log);
-  for (const { code, kids } of found) {
+  const storeIds = new Map<string, number>();
+  const unknown = new Set<string>();
+  for (const { code, kids } of due) {
     for (const kid of kids) {
       try {
-        const revoked = await revokeTokens(pool, {
+        const ended = await revokeTokens(pool, {
           code,
           kid,
-          reason: 'revoked before the restore',
-          actor: commandActor(),
+          reason: 'ended before the restore',
+          actor,
+          dryRun,
         });
-        if (revoked.kids.length > 0) cuts.push({ code, kids: revoked.kids });
+        if (ended.kids.length === 0) continue;
+        cuts.push({ code, kids: ended.kids });
+        storeIds.set(code, ended.store.id);
       } catch (error) {
         if (!(error instanceof PossyncError && error.code === 'PS-STORE-UNKNOWN')) throw error;
-        unknown.push(code);
+        unknown.add(code);
       }
     }
   }
-  return answer(
-    cuts,
-    (count) =>
-      `${plural(found.length, 'revocation')} in ${path}: ${plural(count, 'token')} revoked again, the rest had ended already.\n` +
-      (unknown.length === 0
-        ? ''
-        : `  Stores that this HQ does not know: ${[...new Set(unknown)].join(', ')}\n`),
+  if (!dryRun)
+    await Promise.all(
+      [...storeIds].map(([code, id]) => requireCut(context, pool, id, { code, kids: [] }, args)),
+    );
+  const count = cuts.reduce((sum, { kids }) => sum + kids.length, 0);
+  return answer(cuts, dryRun, () =>
+    [
+      `${plural(ends.length, 'ended credential')} in ${path}: ${plural(count, 'token')} ${dryRun ? 'would be revoked' : 'revoked'} again, the rest had ended already.`,
+      ...(due.length === ends.length
+        ? []
+        : [`  ${ends.length - due.length} are in their grace yet: run this again when it is over.`]),
+      ...(unknown.size === 0 ? [] : [`  Stores that this HQ does not know: ${[...unknown].join(', ')}`]),
+      '',
+    ].join('\n'),
   );
 }
 
@@ -99,12 +128,11 @@ async function knows(pool: pg.Pool, storeId: number, kid: string): Promise<boole
   return rowCount === 1;
 }
 
-function answer(cuts: readonly Cut[], text: (count: number) => string): Answer {
-  const kids = cuts.flatMap((cut) => cut.kids);
+function answer(cuts: readonly Cut[], dryRun: boolean, text: () => string): Answer {
   return {
     schema: 'possync.token-revoke/1',
     exit: EXIT.ok,
-    body: { revoked: cuts.map(({ code, kids: ended }) => ({ code, kids: ended })) },
-    text: () => text(kids.length),
+    body: { dry_run: dryRun, revoked: cuts.map(({ code, kids }) => ({ code, kids })) },
+    text,
   };
 }

@@ -1,106 +1,21 @@
-/** `possync token rotate`: a store replaces its own credential while everything goes on. */
-import { EXIT, PossyncError } from '../../core/errors.ts';
-import { ROTATION_MAX_MS } from '../../protocol/http.ts';
-import { rotateCredential, type RotateResult, type RotationStep } from '../../store/rotate.ts';
-import type { TakenUp } from '../../store/local-api.ts';
+/** `possync token rotate`: in a store its own credential; at HQ, with CODE or --all, those of stores over their live links. */
+import { PossyncError } from '../../core/errors.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
-import { askDaemon, socketPath } from '../daemon-socket.ts';
-import { z } from 'zod';
-
-const GRACE_MS = 24 * 3_600_000;
-const TIMEOUT_MS = 30_000;
-/** The daemon swaps its open connection within five seconds, or begins a new one. */
-const TAKE_UP_MS = 10_000;
-
-const takenSchema = z.object({
-  kid: z.string().nullable(),
-  in_band: z.boolean(),
-  indicator: z.enum(['green', 'red']),
-});
-
-interface Step {
-  readonly name: RotationStep;
-  readonly status: 'done';
-  readonly ms: number;
-}
+import { rotateFlags } from '../token/rotate-flags.ts';
 
 export async function run(context: Context, args: Args): Promise<Answer> {
-  const { config, clock } = context;
-  const timeoutMs = args.durationMs('timeout') ?? TIMEOUT_MS;
-  const graceMs = args.durationMs('grace') ?? GRACE_MS;
-  const expiresInMs = args.durationMs('expiresIn') ?? null;
-  if (graceMs > ROTATION_MAX_MS) throw new PossyncError('PS-USAGE', '--grace is too long');
-  if (expiresInMs !== null && (expiresInMs < 60_000 || expiresInMs > ROTATION_MAX_MS))
-    throw new PossyncError('PS-USAGE', '--expires-in must be from 1m to 3660d');
-  if (args.flag('revokeOldNow') && args.text('grace') !== undefined)
-    throw new PossyncError('PS-USAGE', '--grace and --revoke-old-now exclude each other');
-  const steps: Step[] = [];
-  const lines: string[] = [];
-  const { glyphs, good } = context.term.out;
-  let stepBegan = clock.now();
-  const result = await rotateCredential({
-    stateDir: config.stateDir,
-    clock,
-    hqUrl: config.hqUrl,
-    caFile: config.tlsCaFile,
-    graceMs,
-    expiresInMs,
-    ifExpiresWithinMs: args.durationMs('ifExpiresWithin'),
-    revokeOldNow: args.flag('revokeOldNow'),
-    dryRun: args.flag('dryRun'),
-    force: args.flag('force'),
-    signal: AbortSignal.any([context.signal, AbortSignal.timeout(timeoutMs)]),
-    takeUp: () => takeUp(context),
-    step: (name, note) => {
-      const now = clock.now();
-      steps.push({ name, status: 'done', ms: now - stepBegan });
-      stepBegan = now;
-      lines.push(`  ${good(glyphs.pass)} ${name.padEnd(11)} ${note}\n`);
-    },
-  });
-  return {
-    schema: 'possync.token-rotate/1',
-    exit: EXIT.ok,
-    body: {
-      result: result.result,
-      rotation_id: result.rotationId,
-      store_id: result.storeId,
-      code: result.code,
-      old: { kid: result.old.kid, valid_until: result.old.validUntil },
-      new: result.new.kid === null ? null : { kid: result.new.kid, expires_at: result.new.expiresAt },
-      offline_ms: result.offlineMs,
-      steps,
-    },
-    text: () => (result.result === 'not_needed' ? '' : lines.join('')) + sentence(result, clock.now()),
-  };
-}
-
-async function takeUp(context: Context): Promise<TakenUp | undefined> {
-  const socket = socketPath(context.config.stateDir, context.env);
-  const answer = takenSchema.safeParse(await askDaemon(socket, 'POST', '/api/v1/credential', TAKE_UP_MS));
-  return answer.success ? answer.data : undefined;
-}
-
-function sentence(result: RotateResult, nowMs: number): string {
-  const { old, code } = result;
-  switch (result.result) {
-    case 'not_needed':
-      return old.validUntil === null
-        ? `Not needed: ${old.kid} does not expire.\n`
-        : `Not needed: ${old.kid} has ${Math.floor((Date.parse(old.validUntil) - nowMs) / 86_400_000)} days left.\n`;
-    case 'dry_run':
-      return `Would rotate ${old.kid} of store ${code}. Nothing changed.\n`;
-    case 'rotated':
-    case 'resumed': {
-      const how = result.result === 'resumed' ? 'Finished the rotation of' : 'Rotated';
-      const ended = old.validUntil === null || Date.parse(old.validUntil) <= nowMs;
-      const until = ended ? 'is revoked' : `works until ${minute(old.validUntil)} UTC, then it ends`;
-      return `${how} ${old.kid} → ${result.new.kid ?? '?'} for store ${code}. ${old.kid} ${until}.\n`;
-    }
+  const codes = args.listAt(0);
+  const all = args.flag('all');
+  const flags = rotateFlags(args);
+  if (codes.length === 0 && !all) {
+    for (const name of ['batch', 'wait'])
+      if (args.text(name) !== undefined || args.flag(name))
+        throw new PossyncError('PS-USAGE', `--${name} is for HQ: name the stores, or give --all`);
+    const { rotateHere } = await import('../token/rotate-store.ts');
+    return await rotateHere(context, args, flags);
   }
-}
-
-function minute(at: string | null): string {
-  return at === null ? '?' : new Date(at).toISOString().slice(0, 16).replace('T', ' ');
+  if (codes.length > 0 && all) throw new PossyncError('PS-USAGE', 'give either store codes or --all');
+  const { rotateStores } = await import('../token/rotate-hq.ts');
+  return await rotateStores(context, args, codes, flags);
 }

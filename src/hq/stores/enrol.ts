@@ -16,8 +16,10 @@ import { queryMaybe, queryOne, withTransaction, type Queryable } from '../../db/
 import { enrolAnswerSchema, type Enrol, type EnrolAnswer } from '../../protocol/messages.ts';
 import { readContinuation, startEpochForReplacement } from './replacement.ts';
 import { readHqId } from '../identity.ts';
+import { tellServers } from './live.ts';
+import { settleOrder } from './orders.ts';
 import { findStore, STORES_CHANNEL, writeAudit, type Store } from './stores.ts';
-import type { TokenState } from './tokens.ts';
+import { IN_FORCE, type TokenState } from './tokens.ts';
 
 interface EnrolmentRow {
   readonly storeId: number;
@@ -28,8 +30,12 @@ interface EnrolmentRow {
   readonly answer: string | null;
 }
 
-/** Throws PS-TOKEN-GARBLED, -UNKNOWN, -SPENT, -REVOKED, -EXPIRED or PS-STORE-DISABLED. */
-export async function enrol(pool: pg.Pool, request: Enrol): Promise<EnrolAnswer> {
+/** `lifeMs`: how long the credential lives. Throws PS-TOKEN-GARBLED, -UNKNOWN, -SPENT, -REVOKED, -EXPIRED or PS-STORE-DISABLED. */
+export async function enrol(
+  pool: pg.Pool,
+  request: Enrol,
+  lifeMs: number | null = null,
+): Promise<EnrolAnswer> {
   const token = parseEnrolmentToken(request.token);
   return await withTransaction(pool, async (tx) => {
     const row = await lockToken(tx, token.kid);
@@ -47,7 +53,7 @@ export async function enrol(pool: pg.Pool, request: Enrol): Promise<EnrolAnswer>
       throw new PossyncError('PS-STORE-DISABLED', `store ${store.code} is deactivated`, {
         hint: `activate it at HQ: possync stores activate ${store.code}`,
       });
-    return await spend(tx, token.kid, request, store);
+    return await spend(tx, token.kid, request, store, lifeMs);
   });
 }
 
@@ -123,19 +129,30 @@ async function replacementAnswer(tx: Queryable, storeId: number, answer: EnrolAn
   };
 }
 
-async function spend(tx: Queryable, tokenKid: string, request: Enrol, store: Store): Promise<EnrolAnswer> {
+async function spend(
+  tx: Queryable,
+  tokenKid: string,
+  request: Enrol,
+  store: Store,
+  lifeMs: number | null,
+): Promise<EnrolAnswer> {
   // One store, one credential: whoever enrols last is the store, a clone is shut out.
   const { rows: ended } = await tx.query<{ kid: string }>(
-    `update possync.tokens t set state = 'revoked', ended_at = now(), ended_why = 'replaced by an enrolment'
+    `update possync.tokens t
+        set state = case when ${IN_FORCE} then 'revoked' else 'expired' end, ended_at = now(),
+            ended_why = case when ${IN_FORCE} then 'replaced by an enrolment' end
       where t.store_id = $1::integer and t.kind = 'credential' and t.state in ('pending', 'active', 'retiring')
      returning t.kid`,
     [store.id],
   );
-  await tx.query(
-    `insert into possync.tokens (kid, store_id, kind, state, hash)
-     values ($1::text, $2::integer, 'credential', 'active', $3::bytea)`,
-    [request.kid, store.id, Buffer.from(request.hash, 'hex')],
+  const { expiresAt } = await queryOne<{ expiresAt: string | null }>(
+    tx,
+    `insert into possync.tokens (kid, store_id, kind, state, hash, expires_at)
+     values ($1::text, $2::integer, 'credential', 'active', $3::bytea, now() + $4::bigint * interval '1 millisecond')
+     returning to_json(expires_at) #>> '{}' as "expiresAt"`,
+    [request.kid, store.id, Buffer.from(request.hash, 'hex'), lifeMs],
   );
+  await settleOrder(tx, store.id, request.kid);
   await tx.query(
     'insert into possync.store_status (store_id) values ($1::integer) on conflict (store_id) do nothing',
     [store.id],
@@ -144,7 +161,7 @@ async function spend(tx: Queryable, tokenKid: string, request: Enrol, store: Sto
     store: { id: store.id, code: store.code, name: store.name, timeZone: store.timeZone },
     hq: { id: await readHqId(tx) },
     epoch: await currentEpoch(tx, store.id),
-    expiresAt: null,
+    expiresAt,
   };
   const answer = request.replace ? await replacementAnswer(tx, store.id, plain) : plain;
   await tx.query(
@@ -164,6 +181,14 @@ async function spend(tx: Queryable, tokenKid: string, request: Enrol, store: Sto
       software: request.software,
     },
   });
+  if (ended.length > 0)
+    await tellServers(tx, {
+      type: 'revoked',
+      store: store.code,
+      kids: ended.map((row) => row.kid),
+      actor: `store ${store.code}`,
+      reason: 'replaced by an enrolment',
+    });
   // Servers that still hold a connection of an older credential end it.
   await tx.query('select pg_notify($1::text, $2::text)', [STORES_CHANNEL, String(store.id)]);
   return answer;

@@ -16,6 +16,15 @@ const linkMessage = z.discriminatedUnion('type', [
     actor: z.string(),
     reason: z.string().nullable(),
   }),
+  z.object({ type: z.literal('rotate'), stores: z.array(z.int()) }),
+  z.object({
+    type: z.literal('rotated'),
+    store: z.string(),
+    kids: z.array(z.string()),
+    by: z.string(),
+    until: z.string().nullable(),
+    actor: z.string(),
+  }),
   z.object({
     type: z.literal('ask'),
     store: z.int().nullable(),

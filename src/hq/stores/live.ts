@@ -23,6 +23,17 @@ export type LinkMessage =
       readonly actor: string;
       readonly reason: string | null;
     }
+  /** These stores have an order to rotate: whoever holds their connection tells them. */
+  | { readonly type: 'rotate'; readonly stores: readonly number[] }
+  /** A rotation has put `by` in the place of these: every server writes that into its log. `until` = their last moment. */
+  | {
+      readonly type: 'rotated';
+      readonly store: string;
+      readonly kids: readonly string[];
+      readonly by: string;
+      readonly until: string | null;
+      readonly actor: string;
+    }
   /**
    * Ask this store (null: every store) for a `stat` frame with this id; with `head`, tell it first that there is this
    * much to pull: a round without a record for a store is not hinted, and its cursor would stay behind until it polls.
@@ -96,18 +107,19 @@ export async function liveElsewhere(
 
 export interface Refused {
   readonly kid: string;
-  readonly why: 'revoked' | 'disabled';
+  readonly why: 'revoked' | 'expired' | 'disabled';
 }
 
 /** Which of these credentials may no longer be served, and why. */
 export async function refusedCredentials(db: Queryable, kids: readonly string[]): Promise<Refused[]> {
   const { rows } = await db.query<Refused>(
-    `select k.kid, case when t.kid is null then 'revoked' else 'disabled' end as why
+    `select k.kid, case when t.kid is null or t.state in ('revoked', 'spent') then 'revoked'
+                        when t.state = 'expired' or t.expires_at <= now() then 'expired' else 'disabled' end as why
        from unnest($1::text[]) as k (kid)
        left join possync.tokens t on t.kid = k.kid and t.kind = 'credential'
-            and t.state in ('active', 'retiring', 'pending') and (t.expires_at is null or t.expires_at > now())
        left join public.stores s on s.id = t.store_id
-      where t.kid is null or s.active is distinct from true`,
+      where t.kid is null or t.state not in ('active', 'retiring', 'pending') or t.expires_at <= now()
+         or s.active is distinct from true`,
     [kids],
   );
   return rows;

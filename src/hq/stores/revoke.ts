@@ -3,18 +3,13 @@
  *
  *   revoked in the table ── commit ──▶ NOTIFY ──▶ every server forgets what it looked up, cuts the sockets, writes the log line
  *                                 └──▶ no NOTIFY arrives: the look-up is two seconds old at most, sockets are checked as often
- *
- * The line in hq-server.log outlives the database: an HQ restored from a backup takes its revocations back from there.
  */
 import type pg from 'pg';
-import { z } from 'zod';
 import type { Clock } from '../../core/clock.ts';
-import { queryOne, withTransaction } from '../../db/transaction.ts';
+import { queryOne, withTransaction, type Queryable } from '../../db/transaction.ts';
 import { LINK_FRESH_MS, tellServers } from './live.ts';
 import { showStore, STORES_CHANNEL, writeAudit, type Store } from './stores.ts';
 import { CACHE_MS } from './tokens.ts';
-
-export const REVOKED_EVENT = 'token.revoked';
 
 export interface Revocation {
   readonly code: string;
@@ -22,6 +17,8 @@ export interface Revocation {
   readonly kid?: string | undefined;
   readonly reason?: string | undefined;
   readonly actor: string;
+  /** Says what would end, and changes nothing. */
+  readonly dryRun?: boolean;
 }
 
 export interface Revoked {
@@ -33,10 +30,11 @@ export interface Revoked {
 /** Throws PS-STORE-UNKNOWN. What had ended before stays as it was. */
 export async function revokeTokens(
   pool: pg.Pool,
-  { code, kid, reason, actor }: Revocation,
+  { code, kid, reason, actor, dryRun = false }: Revocation,
 ): Promise<Revoked> {
   return await withTransaction(pool, async (tx) => {
     const store = await showStore(tx, code);
+    if (dryRun) return { store, kids: await inForce(tx, store.id, kid) };
     // An enrolment or a rotation in the same moment comes before or after, never half.
     await tx.query('select from public.stores s where s.id = $1::integer for no key update', [store.id]);
     const { rows } = await tx.query<{ kid: string }>(
@@ -89,25 +87,13 @@ export async function untilCut(
   }
 }
 
-const lineSchema = z.object({
-  event: z.literal(REVOKED_EVENT),
-  store: z.string().min(1).max(200),
-  kids: z.array(z.string().regex(/^[A-Z2-9]{4,16}$/)).max(1_000),
-});
-
-/** The revocations in a log of HQ: every other line is passed over, and so is a line cut off by a crash. */
-export function revocationsIn(log: string): { code: string; kids: readonly string[] }[] {
-  return log.split('\n').flatMap((line) => {
-    if (!line.includes(REVOKED_EVENT)) return [];
-    const parsed = lineSchema.safeParse(jsonOf(line));
-    return parsed.success ? [{ code: parsed.data.store, kids: parsed.data.kids }] : [];
-  });
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+async function inForce(db: Queryable, storeId: number, kid: string | undefined): Promise<string[]> {
+  const { rows } = await db.query<{ kid: string }>(
+    `select t.kid from possync.tokens t
+      where t.store_id = $1::integer and t.state in ('pending', 'active', 'retiring')
+        and ($2::text is null or t.kid = $2::text)
+      order by t.created_at`,
+    [storeId, kid ?? null],
+  );
+  return rows.map((row) => row.kid);
 }

@@ -13,6 +13,8 @@ import { PossyncError } from '../../core/errors.ts';
 import { sameHash } from '../../core/secret.ts';
 import { queryMaybe, withTransaction, type Queryable } from '../../db/transaction.ts';
 import type { Rotation, RotationAnswer } from '../../protocol/messages.ts';
+import { tellServers as tellLinks } from './live.ts';
+import { settleOrder } from './orders.ts';
 import { STORES_CHANNEL, writeAudit } from './stores.ts';
 import { EFFECTIVE_STATE, forgetCredentials, type Authenticated, type TokenState } from './tokens.ts';
 
@@ -35,11 +37,15 @@ const ROTATION = `
          r.confirmed_at is not null as confirmed, to_json(r.old_until) #>> '{}' as "oldUntil"
     from possync.rotations r join possync.tokens t on t.kid = r.kid`;
 
-/** Throws PS-TOKEN-RETIRING, PS-TOKEN-ROTATION, or what became of the credential of a rotation that was given up. */
+/**
+ * `lifeMs`: what HQ gives a credential at most. Throws PS-TOKEN-RETIRING, PS-TOKEN-ROTATION, or what became of the credential
+ * of a rotation that was given up.
+ */
 export async function registerRotation(
   pool: pg.Pool,
   caller: Authenticated,
   request: Rotation,
+  lifeMs: number | null = null,
 ): Promise<RotationAnswer> {
   return await withTransaction(pool, async (tx) => {
     await lockStore(tx, caller.storeId);
@@ -50,8 +56,8 @@ export async function registerRotation(
     await tx.query(
       `insert into possync.tokens (kid, store_id, kind, state, hash, expires_at)
        values ($1::text, $2::integer, 'credential', 'pending', $3::bytea,
-               now() + $4::bigint * interval '1 millisecond')`,
-      [request.kid, caller.storeId, Buffer.from(request.hash, 'hex'), request.expiresInMs],
+               now() + least($4::bigint, $5::bigint) * interval '1 millisecond')`,
+      [request.kid, caller.storeId, Buffer.from(request.hash, 'hex'), request.expiresInMs, lifeMs],
     );
     await tx.query(
       `insert into possync.rotations (id, store_id, old_kid, kid, grace_ms)
@@ -98,6 +104,7 @@ export async function confirmRotation(
         where r.id = $1::uuid`,
       [rotation.id],
     );
+    await settleOrder(tx, caller.storeId, caller.kid);
     await writeAudit(tx, {
       actor: `store ${caller.code}`,
       action: 'token rotate',
@@ -105,7 +112,9 @@ export async function confirmRotation(
       details: { rotation: rotation.id, old: rotation.oldKid, kid: caller.kid },
     });
     await tellServers(tx, caller.storeId);
-    return answerOf(await rotationOf(tx, caller.kid, rotation.id));
+    const confirmed = await rotationOf(tx, caller.kid, rotation.id);
+    await tellEnd(tx, caller, confirmed);
+    return answerOf(confirmed);
   });
   forgetCredentials(pool);
   return answer;
@@ -130,7 +139,17 @@ export async function finishRotation(
     if (rowCount === 1)
       await tx.query('update possync.rotations r set old_until = now() where r.id = $1::uuid', [id]);
     await tellServers(tx, caller.storeId);
-    return answerOf(await rotationOf(tx, caller.kid, id));
+    const finished = await rotationOf(tx, caller.kid, id);
+    if (rowCount === 1) {
+      await writeAudit(tx, {
+        actor: `store ${caller.code}`,
+        action: 'token rotate finished',
+        storeId: caller.storeId,
+        details: { rotation: id, revoked: rotation.oldKid },
+      });
+      await tellEnd(tx, caller, finished);
+    }
+    return answerOf(finished);
   });
   forgetCredentials(pool);
   return answer;
@@ -204,6 +223,23 @@ function endedError({ code }: Authenticated, state: 'revoked' | 'expired'): Poss
 
 async function tellServers(tx: Queryable, storeId: number): Promise<void> {
   await tx.query('select pg_notify($1::text, $2::text)', [STORES_CHANNEL, String(storeId)]);
+}
+
+/** For the logs of the servers, which outlive this database: a restored one would take the old credential for good again. */
+async function tellEnd(
+  tx: Queryable,
+  caller: Authenticated,
+  { oldKid, kid, oldUntil }: RotationRow,
+): Promise<void> {
+  const actor = `store ${caller.code}`;
+  await tellLinks(tx, {
+    type: 'rotated',
+    store: caller.code,
+    kids: [oldKid],
+    by: kid,
+    until: oldUntil,
+    actor,
+  });
 }
 
 function answerOf({ id, oldKid, oldUntil, kid, expiresAt, confirmed }: RotationRow): RotationAnswer {

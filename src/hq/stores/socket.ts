@@ -8,6 +8,7 @@ import {
   storeFrameSchema,
   type Hello,
   type HqFrame,
+  type RotationReport,
   type StatFrame,
   type StoreFrame,
 } from '../../protocol/messages.ts';
@@ -20,6 +21,8 @@ export interface SocketEvents {
   readonly stat: (socket: StoreSocket, stat: StatFrame) => void;
   /** Another credential for the same connection. */
   readonly auth: (socket: StoreSocket, token: string) => void;
+  /** What came of an order to rotate. */
+  readonly rotation: (socket: StoreSocket, report: RotationReport) => void;
   readonly closed: (socket: StoreSocket) => void;
 }
 
@@ -167,7 +170,8 @@ export class StoreSocket {
     }
     if (
       (frame.type === 'hello' && this.#hello !== undefined) ||
-      ((frame.type === 'stat' || frame.type === 'auth') && this.#hello === undefined)
+      ((frame.type === 'stat' || frame.type === 'auth' || frame.type === 'rotation') &&
+        this.#hello === undefined)
     ) {
       this.close(CLOSE.badFrame, 'frame out of turn');
       return;
@@ -190,6 +194,9 @@ export class StoreSocket {
         break;
       case 'auth':
         this.#events.auth(this, frame.token);
+        break;
+      case 'rotation':
+        this.#events.rotation(this, frame);
         break;
     }
   }

@@ -16,7 +16,7 @@ import { PossyncError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Service } from '../../core/service.ts';
 import { CLOSE } from '../../protocol/http.ts';
-import type { Hello, Instance, Refuse, Welcome } from '../../protocol/messages.ts';
+import type { Hello, HqFrame, Instance, Refuse, RotationReport, Welcome } from '../../protocol/messages.ts';
 import type { SealedRound } from '../feed/seal.ts';
 import type { Caller } from '../http-routes.ts';
 import {
@@ -28,7 +28,7 @@ import {
   type LinkRow,
 } from './live.ts';
 import { closeCodeOf, parseLinkMessage, returnReason, spreadOf } from './link-rules.ts';
-import { REVOKED_EVENT } from './revoke.ts';
+import { logEnd } from './revocation-log.ts';
 import { StoreSocket } from './socket.ts';
 
 export interface SocketsOptions {
@@ -43,6 +43,10 @@ export interface SocketsOptions {
   ) => Promise<Welcome | Refuse>;
   /** A credential that comes over an open connection; it is in force when this resolves. */
   readonly authenticate: (bearer: string) => Promise<Caller>;
+  /** Another process has ordered these stores to rotate. */
+  readonly ordered: (storeIds: readonly number[]) => void;
+  /** A store says what came of such an order. */
+  readonly rotated: (caller: Caller, report: RotationReport) => void;
 }
 
 /** Live rows older than 10 s are red; half of that keeps one lost write harmless. */
@@ -92,6 +96,15 @@ export class StoreSockets implements Service {
     return this.#connected.size;
   }
 
+  /** The stores whose connection is here. */
+  get connected(): readonly number[] {
+    return [...this.#connected.keys()];
+  }
+
+  send(storeId: number, frame: HqFrame): void {
+    this.#connected.get(storeId)?.send(frame);
+  }
+
   connections(storeId: number): number {
     return [...this.#all].filter((socket) => socket.storeId === storeId && socket.welcomed).length;
   }
@@ -113,6 +126,9 @@ export class StoreSockets implements Service {
       },
       auth: (from, token) => {
         void this.#auth(from, token);
+      },
+      rotation: (from, report) => {
+        this.#options.rotated(from.caller, report);
       },
       closed: (from) => {
         cancelHello();
@@ -171,8 +187,8 @@ export class StoreSockets implements Service {
       );
       for (const socket of this.#all) {
         const why = refused.get(socket.caller.kid);
-        if (why === 'revoked') socket.close(CLOSE.tokenRefused, 'revoked');
-        if (why === 'disabled') socket.close(CLOSE.forbidden, 'disabled');
+        if (why === 'disabled') socket.close(CLOSE.forbidden, why);
+        else if (why !== undefined) socket.close(CLOSE.tokenRefused, why);
       }
     } catch (error) {
       this.#options.log.debug('could not check credentials', { err: error });
@@ -297,10 +313,8 @@ export class StoreSockets implements Service {
   #linkMessage(payload: string): void {
     const message = parseLinkMessage(payload);
     if (message?.type === 'ask') this.ask(message.store, message.id, message.head);
-    if (message?.type === 'revoked') {
-      const { store, kids, actor, reason } = message;
-      this.#options.log.warn('credentials revoked', { event: REVOKED_EVENT, store, kids, actor, reason });
-    }
+    if (message?.type === 'rotate') this.#options.ordered(message.stores);
+    if (message?.type === 'revoked' || message?.type === 'rotated') logEnd(this.#options.log, message);
     if (message?.type !== 'moved' || message.server === this.server) return;
     for (const socket of this.#all)
       if (socket.storeId === message.store && socket.welcomed)

@@ -36,6 +36,9 @@ export const ENROLMENT_TOKEN_MS_DEFAULT = 72 * 3_600_000;
 export const EFFECTIVE_STATE = `case when t.state in ('pending', 'active', 'retiring') and t.expires_at <= now()
   then 'expired' else t.state end`;
 
+/** Beside a state that is in force: and its time is not over. */
+export const IN_FORCE = '(t.expires_at is null or t.expires_at > now())';
+
 export interface IssueOptions {
   readonly code: string;
   readonly hqUrl: string;

@@ -1,6 +1,11 @@
 /** The link as status shows it, in the daemon and in its database. */
 import type { Reason, SessionKind, StateName } from './state.ts';
 
+export interface CertificateLife {
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+}
+
 /** What status shows of the link. */
 export interface LinkSnapshot {
   readonly indicator: 'green' | 'red';
@@ -15,4 +20,6 @@ export interface LinkSnapshot {
   readonly hqUrl: string | null;
   readonly hqVersion: string | null;
   readonly hqHead: number | null;
+  /** HQ's certificate as it was last seen; null without TLS. */
+  readonly tls: CertificateLife | null;
 }

@@ -8,17 +8,16 @@
  */
 import { backoffDelay } from '../../core/backoff.ts';
 import { toPossyncError } from '../../core/classify.ts';
-import type { Clock } from '../../core/clock.ts';
 import { PossyncError } from '../../core/errors.ts';
-import type { Log } from '../../core/log.ts';
 import type { Secret } from '../../core/secret.ts';
 import type { Service } from '../../core/service.ts';
-import type { Hello, HqFrame, Refuse, StatFrame, Welcome } from '../../protocol/messages.ts';
+import type { HqFrame, StoreFrame, Welcome } from '../../protocol/messages.ts';
 import { failureOf, refusalFailure } from './failure.ts';
 import type { HqClient } from './hq-client.ts';
 import { LinkReporter } from './link-reporter.ts';
-import type { LinkSnapshot } from './link-snapshot.ts';
-import { networkFingerprint } from './network.ts';
+import type { LinkOptions, Session } from './link-options.ts';
+import type { CertificateLife, LinkSnapshot } from './link-snapshot.ts';
+import { watchNetwork } from './network.ts';
 import { HqSocket } from './socket.ts';
 import {
   INITIAL,
@@ -29,29 +28,6 @@ import {
   type LinkState,
   type Reason,
 } from './state.ts';
-
-export interface LinkOptions {
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly random?: () => number;
-  /** What this store says of itself now. */
-  readonly hello: () => Promise<Hello>;
-  /** HQ welcomed a hello; resolves when the outbox has taken it in. */
-  readonly welcomed: (welcome: Welcome) => Promise<void>;
-  readonly refused: (refuse: Refuse) => Promise<void>;
-  /** A session is in force: pull and push now. */
-  readonly flow: () => void;
-  /** HQ's head moved: there is something to pull. */
-  readonly hint: (pos: number) => void;
-  readonly stat: (id: string | null) => Promise<StatFrame>;
-  /** The state changed; for the store's database. */
-  readonly changed: (snapshot: LinkSnapshot) => void;
-}
-
-export interface Session {
-  readonly fence: string;
-  readonly epoch: number;
-}
 
 /** 5,000 stores at 15 s are 670 attempts a second at worst: HQ takes that; a longest wait of a minute would keep a
  * mended line red for a minute. */
@@ -65,7 +41,6 @@ const GREETING_MS = 20_000;
 const STAT_MS = 30_000;
 /** A busy store changes its figures many times a second; HQ writes them every five. */
 const STAT_SOON_MS = 1_000;
-const NETWORK_LOOK_MS = 2_000;
 
 export class Link implements Service {
   readonly name = 'link';
@@ -81,6 +56,7 @@ export class Link implements Service {
   #nextAttemptMs: number | null = null;
   #hqVersion: string | null = null;
   #hqHead: number | null = null;
+  #tls: CertificateLife | null = null;
   #cancelWait: () => void = () => undefined;
   #cancelSteady: () => void = () => undefined;
   #cancelGreeting: () => void = () => undefined;
@@ -99,7 +75,13 @@ export class Link implements Service {
   start(): void {
     this.#stopping = new AbortController();
     this.#started = true;
-    void this.#watchNetwork(this.#stopping.signal);
+    void watchNetwork(this.#options.clock, this.#stopping.signal, {
+      content: () => this.#state.name === 'online',
+      changed: () => {
+        this.#options.log.info('the network of this machine changed: trying again');
+        this.#dispatch({ type: 'hurry' });
+      },
+    });
     if (this.#client !== undefined) this.#dispatch({ type: 'start' });
   }
 
@@ -160,6 +142,11 @@ export class Link implements Service {
     });
   }
 
+  /** Over the open connection, if there is one. */
+  tell(frame: StoreFrame): void {
+    this.#socket?.send(frame);
+  }
+
   get session(): Session | undefined {
     return this.#session;
   }
@@ -184,6 +171,7 @@ export class Link implements Service {
       hqUrl: this.#client?.url ?? null,
       hqVersion: this.#hqVersion,
       hqHead: this.#hqHead,
+      tls: this.#tls,
     };
   }
 
@@ -249,6 +237,7 @@ export class Link implements Service {
     if (client === undefined || this.#state.name !== 'connecting' || this.#socket !== undefined) return;
     const socket = new HqSocket(client, this.#options.clock, {
       opened: () => {
+        this.#tls = socket.certificate;
         this.#dispatch({ type: 'opened' });
       },
       frame: (frame) => {
@@ -303,6 +292,9 @@ export class Link implements Service {
         break;
       case 'ask':
         void this.#sendStat(socket, frame.id);
+        break;
+      case 'rotate':
+        this.#options.ordered(frame);
         break;
       case 'ping':
       case 'pong':
@@ -377,19 +369,6 @@ export class Link implements Service {
       socket.send(await this.#options.stat(id));
     } catch (error) {
       this.#options.log.debug('could not read the figures for HQ', { err: error });
-    }
-  }
-
-  async #watchNetwork(signal: AbortSignal): Promise<void> {
-    let before = await networkFingerprint();
-    while (!signal.aborted) {
-      await this.#options.clock.sleep(NETWORK_LOOK_MS, signal);
-      if (this.#state.name === 'online') continue;
-      const now = await networkFingerprint();
-      if (now === before) continue;
-      before = now;
-      this.#options.log.info('the network of this machine changed: trying again');
-      this.#dispatch({ type: 'hurry' });
     }
   }
 }

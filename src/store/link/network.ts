@@ -1,9 +1,10 @@
 /** What this machine's network looks like now: when it changes, waiting out a backoff makes no sense. */
 import { readFile } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
+import type { Clock } from '../../core/clock.ts';
 
 /** A text that changes when an address, an interface or a route comes or goes. */
-export async function networkFingerprint(): Promise<string> {
+async function networkFingerprint(): Promise<string> {
   const addresses = Object.entries(networkInterfaces())
     .flatMap(([name, entries]) => (entries ?? []).map(({ address }) => `${name} ${address}`))
     .sort();
@@ -22,5 +23,24 @@ async function routes(): Promise<string> {
       .join('\n');
   } catch {
     return ''; // not Linux: addresses alone
+  }
+}
+
+const LOOK_MS = 2_000;
+
+/** Calls `changed` when the network is another one than it was; while `content`, nobody cares and nothing is compared. */
+export async function watchNetwork(
+  clock: Clock,
+  signal: AbortSignal,
+  { content, changed }: { readonly content: () => boolean; readonly changed: () => void },
+): Promise<void> {
+  let before = await networkFingerprint();
+  while (!signal.aborted) {
+    await clock.sleep(LOOK_MS, signal);
+    if (content()) continue;
+    const now = await networkFingerprint();
+    if (now === before) continue;
+    before = now;
+    changed();
   }
 }

@@ -1,5 +1,7 @@
 /** One WebSocket to HQ, from the attempt to its end: named failures, parsed frames, heartbeat; no decision. */
 import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import { WebSocket } from 'ws';
 import type { Clock } from '../../core/clock.ts';
 import { PossyncError } from '../../core/errors.ts';
@@ -11,6 +13,7 @@ import { hqFrameSchema, type HqFrame, type StoreFrame } from '../../protocol/mes
 import { closeFailure, failureOf } from './failure.ts';
 import { CONNECT_MS } from './http-exchange.ts';
 import { checkIdentity, refusal, type HqClient } from './hq-client.ts';
+import type { CertificateLife } from './link-snapshot.ts';
 import type { Failure } from './state.ts';
 
 export interface SocketEvents {
@@ -37,6 +40,7 @@ export class HqSocket {
   #reached: 'nothing' | 'tcp' | 'http' | 'open' = 'nothing';
   #authenticated: (taken: boolean) => void = () => undefined;
   #greeted = false;
+  #certificate: CertificateLife | null = null;
   #over = false;
 
   constructor(client: HqClient, clock: Clock, events: SocketEvents) {
@@ -74,6 +78,7 @@ export class HqSocket {
           });
           socket.once('secureConnect', () => {
             this.#reached = 'http';
+            this.#certificate = lifeOf(socket);
           });
         });
         request.end();
@@ -89,6 +94,11 @@ export class HqSocket {
 
   get rttMs(): number | null {
     return this.#heartbeat.rttMs;
+  }
+
+  /** HQ's; null without TLS. */
+  get certificate(): CertificateLife | null {
+    return this.#certificate;
   }
 
   send(frame: StoreFrame): void {
@@ -246,6 +256,13 @@ function upgradeError(error: Error, handshaking: boolean): PossyncError {
         cause: error,
       })
     : named;
+}
+
+function lifeOf(socket: Socket): CertificateLife | null {
+  if (!(socket instanceof TLSSocket)) return null;
+  const { valid_from: from, valid_to: to } = socket.getPeerCertificate();
+  const life = { notBeforeMs: Date.parse(from), notAfterMs: Date.parse(to) };
+  return Number.isNaN(life.notBeforeMs) || Number.isNaN(life.notAfterMs) ? null : life;
 }
 
 function decode(data: Buffer): HqFrame | undefined {
