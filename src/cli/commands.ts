@@ -348,6 +348,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       'possync diagnose --quick --format nagios',
     ],
     options: [
+      ['--local', 'in this process, even if the daemon could do it in its own'],
       ['--hq <url>', 'look only at the way to this HQ; needs no installation'],
       ['--only <list>', 'checks, as the arguments, separated by commas'],
       ['--skip <list>', 'checks to leave out, separated by commas'],

@@ -53,6 +53,12 @@ const LOCAL_CODES = {
   'PS-DAEMON-HUNG': found('restart the service: sudo systemctl restart possync-store'),
   /** The running daemon is older than the installed program. */
   'PS-DAEMON-OLD': found('restart the service: sudo systemctl restart possync-store'),
+  /** The daemon restarted several times within an hour. */
+  'PS-DAEMON-FLAPPING': found('read why it ended: possync logs --level error'),
+  /** The event loop of the daemon is blocked for long. */
+  'PS-DAEMON-LAG': found('look at what else runs here: top; then restart the service'),
+  /** The link to HQ breaks again and again after the same time. */
+  'PS-LINK-PERIODIC': found('ask the network team what closes connections after this time'),
   /** The log directory cannot be written. */
   'PS-LOG-UNWRITABLE': found('correct LOG_DIR or its permissions; sync goes on without a log'),
   /** PostgreSQL's address does not answer at all. */

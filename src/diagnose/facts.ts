@@ -2,6 +2,7 @@
 import type { TLSSocket } from 'node:tls';
 import type { X509Certificate } from 'node:crypto';
 import type pg from 'pg';
+import type { ErrorCode } from '../core/errors.ts';
 import type { DiagPing, Whoami } from '../protocol/diag.ts';
 import type { Memory } from './memory.ts';
 
@@ -63,6 +64,8 @@ export interface Facts {
   skewMs?: number;
   whoami?: Whoami;
   db?: pg.Pool;
+  /** PostgreSQL answered and refused: who asks, or the name of the database. */
+  dbRefused?: { readonly code: ErrorCode; readonly message: string };
   /** The daemon's status document. */
   daemon?: Readonly<Record<string, unknown>>;
   /** The link is green, as the daemon or its row in the database says. */

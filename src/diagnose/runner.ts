@@ -8,6 +8,7 @@
  * ten symptoms. A check that throws is `error`, never `fail`: it says nothing about the store. When the budget ends
  * the run ends, with what is known.
  */
+import { setMaxListeners } from 'node:events';
 import { codeOf } from '../core/classify.ts';
 import type { Check, CheckResult, Finding, Probe } from './check.ts';
 
@@ -31,6 +32,7 @@ export async function runChecks(
 ): Promise<CheckResult[]> {
   const { clock } = probe.machine;
   const over = new AbortController();
+  setMaxListeners(0, over.signal); // one for each step of each check is no leak
   const end = (): void => {
     over.abort();
   };
@@ -85,6 +87,7 @@ async function runOne(
     limit.abort();
   });
   const signal = AbortSignal.any([over, limit.signal]);
+  setMaxListeners(0, signal);
   const ended = new Promise<'ended'>((resolve) => {
     signal.addEventListener(
       'abort',

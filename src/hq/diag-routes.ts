@@ -23,7 +23,7 @@ const sourceQuery = z.object({
 
 export interface DiagOptions {
   readonly hqId: string;
-  readonly rooms: Pick<Rooms, 'authenticate' | 'connections'>;
+  readonly rooms: Pick<Rooms, 'authenticate' | 'connections' | 'light'>;
   readonly clock: Clock;
 }
 
@@ -53,6 +53,7 @@ export function addDiagRoutes(app: App, { hqId, rooms, clock }: DiagOptions): vo
       kid: caller.kid,
       hq: whoAmI(),
       connections: rooms.connections(caller.storeId),
+      light: await rooms.light(caller.storeId),
       state: caller.state,
       expires_at: caller.expiresAt,
       created_at: caller.createdAt,

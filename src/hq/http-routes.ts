@@ -37,6 +37,7 @@ import { pageBody, type PageRequest, type PageResult } from './feed/pull.ts';
 import { Gate } from './gate.ts';
 import { bearerOf, errorAnswer, health, packedAnswer, statusOf, type App } from './http-answers.ts';
 import { readJson } from './http-body.ts';
+import type { HqLight } from './stores/live.ts';
 import type { Authenticated } from './stores/tokens.ts';
 
 /** The store that a credential stands for: the only source of a store id. */
@@ -63,6 +64,8 @@ export interface Rooms {
   ready(): Promise<void>;
   /** Live sockets of a store in this process. */
   connections(storeId: number): number;
+  /** How HQ sees the link of a store, whichever server holds it. */
+  light(storeId: number): Promise<HqLight>;
 }
 
 export interface RouteOptions {

@@ -29,7 +29,7 @@ import { reEnrol } from './inbox/re-enrol.ts';
 import type { HqOptions, RunningHq } from './options.ts';
 import { HqServer } from './server.ts';
 import { enrol } from './stores/enrol.ts';
-import { LINKS_CHANNEL } from './stores/live.ts';
+import { LINKS_CHANNEL, readLight } from './stores/live.ts';
 import { OrderDesk } from './stores/order-desk.ts';
 import { openOrderOf } from './stores/orders.ts';
 import { confirmRotation, finishRotation, registerRotation } from './stores/rotations.ts';
@@ -183,6 +183,7 @@ function roomsOf({ pool, sockets, feed, entities, lifeMs }: Composed): Rooms {
       step === 'confirm' ? confirmRotation(pool, caller, id) : finishRotation(pool, caller, id),
     ready: () => requireCurrentSchema(pool, 'hq'),
     connections: (storeId) => sockets.connections(storeId),
+    light: (storeId) => readLight(pool, storeId),
   };
 }
 

@@ -21,6 +21,8 @@ export const whoamiSchema = z.object({
   hq: z.object({ id: z.uuid(), software: z.string().max(200), now: z.string().max(40) }),
   /** Live connections of this store. */
   connections: z.int().nonnegative(),
+  /** How HQ, on any of its servers, sees the link of this store, and since when; servers of earlier versions do not say. */
+  light: z.object({ indicator: z.enum(['green', 'red']), since: z.string().max(40).nullable() }).nullish(),
   /** When the credential ends and began. */
   expires_at: z.string().max(40).nullish(),
   created_at: z.string().max(40).nullish(),

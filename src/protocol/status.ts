@@ -136,6 +136,8 @@ export interface StoreStatusView {
     readonly started_at: string | null;
     /** When it last wrote its state. */
     readonly written_at: string | null;
+    /** 99th percentile of how long it keeps its own events waiting; only the running daemon knows. */
+    readonly loop_p99_ms: number | null;
   };
   readonly hq: { readonly url: string | null; readonly version: string | null };
   readonly today: TodayView;

@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import type pg from 'pg';
 import { systemClock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
+import { LoopDelay } from '../core/loop-delay.ts';
 import { ServiceGroup } from '../core/service.ts';
 import { SOFTWARE } from '../core/version.ts';
 import { installTriggers } from '../db/capture.ts';
@@ -20,7 +21,7 @@ import { migrate, requireCurrentSchema } from '../db/migrations.ts';
 import { readEntities } from '../db/own-types.ts';
 import { createPool } from '../db/pool.ts';
 import type { Entity } from '../protocol/entities.ts';
-import type { Hello, Instance, StatFrame } from '../protocol/messages.ts';
+import type { Hello, Instance } from '../protocol/messages.ts';
 import { BODY_VERSION, PROTOCOL_VERSION } from '../protocol/version.ts';
 import { sameExceptToken, type StoreCredential } from './credential.ts';
 import { refuseForeign, refusePlaintext } from './credential-rules.ts';
@@ -42,6 +43,7 @@ import { reEnrolStore, type ReEnrolReport } from './outbox/re-enrol.ts';
 import { OutboxRetention } from './outbox/retention.ts';
 import { PushRounds } from './push-rounds.ts';
 import { Renewal } from './renewal.ts';
+import { statFrame } from './stat.ts';
 import { readStoreStatus } from './status.ts';
 
 const POOL_SIZE = 6;
@@ -77,6 +79,7 @@ class Daemon {
   readonly #renewal: Renewal;
   readonly #api: LocalApi;
   readonly #rounds = new PushRounds();
+  readonly #loop: LoopDelay;
   #credential: StoreCredential | undefined;
   #client: HqClient | undefined;
   readonly #retired: RetiredClients;
@@ -92,6 +95,7 @@ class Daemon {
     this.#options = options;
     this.#pool = pool;
     this.#instance = instance;
+    this.#loop = new LoopDelay(clock);
     this.#retired = new RetiredClients(clock);
     this.#outbox = new Outbox(pool);
     this.#mirror = new Mirror({ pool, entities });
@@ -124,12 +128,13 @@ class Daemon {
       hint: () => {
         this.#puller.hint();
       },
-      stat: (id) => this.#stat(id),
+      stat: (id) => statFrame(this.#outbox, this.#mirror, id),
       ordered: (order) => {
         this.#renewal.ordered(order);
       },
       changed: () => {
         this.#recorder.changed();
+        this.#api.linkChanged();
       },
     });
     this.#recorder = new LinkRecorder({
@@ -164,8 +169,16 @@ class Daemon {
     this.#api = new LocalApi({
       socketPath: join(options.runtimeDir ?? options.stateDir, 'store.sock'),
       listen: options.statusListen === undefined ? STATUS_LISTEN_DEFAULT : options.statusListen,
+      origin: options.statusOrigin,
+      clock,
       log,
-      status: () => readStoreStatus(pool, { stateDir: options.stateDir, source: 'daemon' }),
+      diagnose: options.diagnose,
+      status: () =>
+        readStoreStatus(pool, {
+          stateDir: options.stateDir,
+          source: 'daemon',
+          loopP99Ms: this.#loop.p99Ms,
+        }),
       indicator: () => {
         const { indicator, reason } = this.#link.snapshot();
         return { indicator, code: reason?.code ?? null };
@@ -196,6 +209,7 @@ class Daemon {
           this.#fail(error);
         },
       }),
+      this.#loop,
       this.#recorder,
       new OutboxRetention({
         pool: this.#pool,
@@ -352,21 +366,6 @@ class Daemon {
       in: { pos: mirror.pos, nonce: mirror.nonce, paged: mirror.paged },
       bodyVersion: BODY_VERSION,
       software: SOFTWARE,
-    };
-  }
-
-  async #stat(id: string | null): Promise<StatFrame> {
-    const [counts, mirror] = await Promise.all([this.#outbox.counts(), this.#mirror.state()]);
-    const { queued, queuedHigh, bytes, oldestAt, halted, ackedSeq } = counts;
-    return {
-      type: 'stat',
-      id,
-      out: { queued, queuedHigh, bytes, oldestAt, halted, acked: ackedSeq },
-      in: {
-        pos: mirror.pos,
-        appliedAt: mirror.appliedAt,
-        error: mirror.error?.message.slice(0, 2_000) ?? null,
-      },
     };
   }
 

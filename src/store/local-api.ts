@@ -1,29 +1,37 @@
 /**
- * The daemon's own small HTTP: a unix socket for the commands on this machine, and a loopback port for probes.
+ * The daemon's own small HTTP: a unix socket for the commands on this machine, and a loopback port for probes and screens.
  *
- *   store.sock          GET /api/v1/status · POST /api/v1/{pull[?fresh=1],push,reload,credential,re-enrol[?from=DATE]}
- *   127.0.0.1:3002      GET /livez /readyz /connz /api/v1/status, read only
+ *   store.sock          what the port has, and POST /api/v1/{pull[?fresh=1],push,reload,credential,diagnose,
+ *                       re-enrol[?from=DATE]}
+ *   127.0.0.1:3002      GET /livez /readyz /connz /indicator.svg /api/v1/{status,events}, read only
  *
- * The socket's rights (0660) are its authentication; the port changes nothing and shows no secret.
+ * The socket's rights (0660) are its authentication; the port changes nothing and shows no secret. None of it depends
+ * on HQ but /connz: a supervisor that restarted a store for being offline would only make it worse.
  */
 import { once } from 'node:events';
 import { chmod, mkdir, unlink } from 'node:fs/promises';
-import http, { type IncomingMessage, type ServerResponse } from 'node:http';
+import type http from 'node:http';
 import { dirname } from 'node:path';
 import { codeOf, toPossyncError } from '../core/classify.ts';
-import type { PossyncError } from '../core/errors.ts';
+import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
+import { LightWatchers, lightPicture, type Light } from './indicator.ts';
+import { errorBody, listening, localServer, type Handler, type Reply } from './local-http.ts';
 import type { PullResult } from './mirror/mirror.ts';
+import type { DiagnoseService } from './options.ts';
 import type { ReEnrolReport } from './outbox/re-enrol.ts';
 
 export interface LocalApiOptions {
   readonly socketPath: string;
   readonly listen: { readonly host: string; readonly port: number } | null;
+  /** The page that may read the port from a browser. */
+  readonly origin?: string | undefined;
+  readonly clock: Clock;
   readonly log: Log;
   /** The document of `possync status --json`. */
   readonly status: () => Promise<unknown>;
-  readonly indicator: () => { readonly indicator: 'green' | 'red'; readonly code: string | null };
+  readonly indicator: () => Light;
   /** Throws what keeps the daemon from its local work. */
   readonly ready: () => Promise<void>;
   readonly pull: (fresh: boolean) => Promise<PullResult>;
@@ -34,6 +42,8 @@ export interface LocalApiOptions {
   readonly takeUp: () => Promise<TakenUp>;
   /** A new epoch; `from` = capture again what the store has since that day. */
   readonly reEnrol: (from: string | undefined) => Promise<ReEnrolReport>;
+  /** `possync diagnose` in this process: the same user, environment and proxy as the daemon's own connection. */
+  readonly diagnose?: DiagnoseService | undefined;
 }
 
 /** Which credential the daemon uses, and whether the open connection went on under it. */
@@ -43,16 +53,21 @@ export interface TakenUp {
   readonly indicator: 'green' | 'red';
 }
 
-type Handler = (url: URL) => Promise<{ readonly status: number; readonly body: object | string }>;
-
 export class LocalApi implements Service {
   readonly name = 'local API';
   readonly #options: LocalApiOptions;
   #socket: http.Server | undefined;
   #port: http.Server | undefined;
+  readonly #watchers: LightWatchers;
 
   constructor(options: LocalApiOptions) {
     this.#options = options;
+    this.#watchers = new LightWatchers(options.clock, options.indicator);
+  }
+
+  /** The link changed: whoever watches the light is told. */
+  linkChanged(): void {
+    this.#watchers.changed();
   }
 
   get url(): string | undefined {
@@ -68,7 +83,7 @@ export class LocalApi implements Service {
     try {
       await mkdir(dirname(socketPath), { recursive: true, mode: 0o700 });
       await removeStale(socketPath);
-      this.#socket = await listening(this.#server(this.#all()), socketPath);
+      this.#socket = await listening(localServer({ routes: this.#all() }), socketPath);
       await chmod(socketPath, 0o660);
     } catch (error) {
       log.warn('the local socket cannot be opened; commands read the database instead', {
@@ -78,7 +93,12 @@ export class LocalApi implements Service {
     }
     if (listen === null) return;
     try {
-      this.#port = await listening(this.#server(this.#readOnly()), listen.port, listen.host);
+      const browsers = { host: listen.host, origin: this.#options.origin };
+      this.#port = await listening(
+        localServer({ routes: this.#readOnly(), browsers }),
+        listen.port,
+        listen.host,
+      );
     } catch (error) {
       log.warn('the status port cannot be opened', { port: listen.port, err: error });
     }
@@ -97,19 +117,20 @@ export class LocalApi implements Service {
   #readOnly(): Map<string, Handler> {
     const { status, indicator, ready } = this.#options;
     return new Map<string, Handler>([
-      ['GET /livez', () => Promise.resolve({ status: 200, body: { status: 'pass' } })],
+      ['GET /livez', () => Promise.resolve({ status: 200, body: { status: 'pass' }, type: HEALTH })],
       [
         'GET /readyz',
         async (url) => {
           try {
             await ready();
-            return { status: 200, body: verbose(url) ? '[+]database ok\n' : { status: 'pass' } };
+            return verbose(url)
+              ? { status: 200, body: '[+]database ok\n[+]queue ok\n' }
+              : { status: 200, body: { status: 'pass' }, type: HEALTH };
           } catch (error) {
             const { code } = toPossyncError(error);
-            return {
-              status: 503,
-              body: verbose(url) ? `[-]database failed: ${code}\n` : { status: 'fail', code },
-            };
+            return verbose(url)
+              ? { status: 503, body: `[-]database failed: ${code}\n` }
+              : { status: 503, body: { status: 'fail', code }, type: HEALTH };
           }
         },
       ],
@@ -117,10 +138,17 @@ export class LocalApi implements Service {
         'GET /connz',
         () => {
           const light = indicator();
-          return Promise.resolve({ status: light.indicator === 'green' ? 200 : 503, body: light });
+          const green = light.indicator === 'green';
+          const status = green ? 'pass' : 'fail';
+          return Promise.resolve({ status: green ? 200 : 503, body: { status, ...light }, type: HEALTH });
         },
       ],
       ['GET /api/v1/status', async () => ({ status: 200, body: (await status()) as object })],
+      ['GET /api/v1/events', () => Promise.resolve(this.#watchers.events())],
+      [
+        'GET /indicator.svg',
+        () => Promise.resolve({ status: 200, body: lightPicture(indicator()), type: 'image/svg+xml' }),
+      ],
     ]);
   }
 
@@ -143,6 +171,7 @@ export class LocalApi implements Service {
         async (url) => ({ status: 200, body: await reEnrol(url.searchParams.get('from') ?? undefined) }),
       ],
       ['POST /api/v1/credential', async () => ({ status: 200, body: await takeUp() })],
+      ['POST /api/v1/diagnose', async (_url, read) => this.#diagnosis(await read())],
       [
         'POST /api/v1/reload',
         () => {
@@ -153,51 +182,28 @@ export class LocalApi implements Service {
     ]);
   }
 
-  #server(handlers: ReadonlyMap<string, Handler>): http.Server {
-    return http.createServer((request, response) => {
-      void answer(handlers, request, response);
-    });
+  /** One JSON line for everything that happens, the report last. */
+  #diagnosis(request: unknown): Reply {
+    const { diagnose } = this.#options;
+    if (diagnose === undefined) return { status: 404, body: {} };
+    return {
+      stream: 'application/jsonl',
+      run: (write, signal) =>
+        diagnose(
+          request,
+          (line) => {
+            write(`${JSON.stringify(line)}\n`);
+          },
+          signal,
+        ),
+    };
   }
 }
+
+const HEALTH = 'application/health+json';
 
 function verbose(url: URL): boolean {
   return url.searchParams.has('verbose');
-}
-
-async function answer(
-  handlers: ReadonlyMap<string, Handler>,
-  request: IncomingMessage,
-  response: ServerResponse,
-): Promise<void> {
-  const url = new URL(request.url ?? '/', 'http://daemon');
-  const handler = handlers.get(`${request.method ?? 'GET'} ${url.pathname}`);
-  let status = 404;
-  let body: object | string = { error: { code: 'PS-USAGE', message: 'there is nothing at this address' } };
-  try {
-    if (handler !== undefined) ({ status, body } = await handler(url));
-  } catch (error) {
-    status = 503;
-    body = errorBody(toPossyncError(error));
-  }
-  const text = typeof body === 'string' ? body : `${JSON.stringify(body)}\n`;
-  const health = url.pathname.endsWith('z');
-  response.writeHead(status, {
-    'content-type':
-      typeof body === 'string' ? 'text/plain' : health ? 'application/health+json' : 'application/json',
-  });
-  response.end(text);
-}
-
-function errorBody({ code, message, why, hint }: PossyncError): object {
-  return { error: { code, message: why === undefined ? message : `${message}: ${why}`, hint } };
-}
-
-async function listening(server: http.Server, ...where: [string] | [number, string]): Promise<http.Server> {
-  if (typeof where[0] === 'string') server.listen(where[0]);
-  else server.listen(where[0], where[1]);
-  await once(server, 'listening');
-  server.on('error', () => undefined); // a refused connection is the client's news
-  return server;
 }
 
 /** The daemon lock is ours, so a socket file that is there was left by a killed daemon. */

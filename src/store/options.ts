@@ -3,6 +3,13 @@ import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { Running } from '../core/service.ts';
 
+/** Reads a request of `possync diagnose`, hands out what it finds line by line, and ends with the report. */
+export type DiagnoseService = (
+  request: unknown,
+  emit: (line: object) => void,
+  signal: AbortSignal,
+) => Promise<void>;
+
 export interface DaemonOptions {
   readonly databaseUrl: string | undefined;
   /** Holds the credential; and store.sock unless `runtimeDir` is given. */
@@ -23,6 +30,10 @@ export interface DaemonOptions {
   readonly renewalLookMs?: number;
   /** Loopback status listener; null turns it off, port 0 picks a free one. Default 127.0.0.1:3002. */
   readonly statusListen?: { readonly host: string; readonly port: number } | null;
+  /** A page (`http://manager.local`) whose scripts may read the status listener. */
+  readonly statusOrigin?: string;
+  /** Runs `possync diagnose` in the daemon's process; given by the command line, which knows how. */
+  readonly diagnose?: DiagnoseService;
   /** Migrate an old schema instead of refusing it with PS-DB-MIGRATE. */
   readonly migrate?: boolean;
   readonly clock?: Clock;

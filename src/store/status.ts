@@ -35,11 +35,12 @@ export interface StoreStatusOptions {
   readonly stateDir: string;
   /** The daemon says `daemon`: it runs, whatever the age of its last row. */
   readonly source: StoreStatusView['source'];
+  readonly loopP99Ms?: number | null;
 }
 
 export async function readStoreStatus(
   pool: pg.Pool,
-  { stateDir, source }: StoreStatusOptions,
+  { stateDir, source, loopP99Ms = null }: StoreStatusOptions,
 ): Promise<StoreStatusView> {
   const credential = await credentialIfAny(stateDir);
   return await withTransaction(
@@ -82,6 +83,7 @@ export async function readStoreStatus(
           version: link?.version ?? null,
           started_at: running ? iso(link?.startedMs) : null,
           written_at: iso(link?.writtenMs),
+          loop_p99_ms: loopP99Ms,
         },
         hq: { url: link?.hqUrl ?? credential?.hqUrl ?? null, version: link?.hqVersion ?? null },
         today: await readToday(tx, self?.timeZone),

@@ -125,6 +125,8 @@ describe('diagnosis of the database', () => {
     url.pathname = '/no_such_database';
     const report = await look(url.href);
     assert.equal(report.verdict.code, 'PS-DB-NODB', told(report));
+    assert.equal(report.checks.find(({ id }) => id === 'db.connect')?.status, 'pass', 'it did answer');
+    assert.equal(report.checks.find(({ id }) => id === 'queue.depth')?.skippedBecause, 'db.auth');
   });
 
   it('gives PS-DB-MIGRATE for an empty database', async () => {

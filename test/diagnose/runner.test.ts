@@ -5,6 +5,9 @@ import { createMachine } from '../../src/diagnose/machine.ts';
 import { runChecks } from '../../src/diagnose/runner.ts';
 import { selectChecks } from '../../src/diagnose/select.ts';
 import type { Subject } from '../../src/diagnose/subject.ts';
+import { systemClock } from '../../src/core/clock.ts';
+import { LoopDelay } from '../../src/core/loop-delay.ts';
+import { until } from '../support/until.ts';
 
 function check(id: string, more: Partial<Check> = {}): Check {
   return { id, layer: 'dns', title: id, run: () => pass('well'), ...more };
@@ -105,5 +108,24 @@ describe('the selection of checks', () => {
 
   it('refuses what is no check, with the nearest that is', () => {
     assert.throws(() => ids({ only: ['dsn.a'] }), { code: 'PS-USAGE', hint: 'did you mean dns.a?' });
+  });
+});
+
+describe('the event loop watch', () => {
+  it('sees a loop that was kept busy, and none on a quiet one', async () => {
+    const watch = new LoopDelay(systemClock);
+    watch.start();
+    try {
+      await until(() => watch.p99Ms !== null, { what: 'it has measured' });
+      const quiet = watch.p99Ms ?? Infinity;
+      const busyUntil = performance.now() + 600;
+      while (performance.now() < busyUntil);
+      const busy = await until(() => ((watch.p99Ms ?? 0) > 250 ? watch.p99Ms : undefined), {
+        what: 'it saw it',
+      });
+      assert.ok(busy > quiet, `${busy} > ${quiet}`);
+    } finally {
+      watch.stop();
+    }
   });
 });

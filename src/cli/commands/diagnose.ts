@@ -6,7 +6,9 @@ import { CHECKS } from '../../diagnose/checks.ts';
 import { diagnose, type Report } from '../../diagnose/diagnose.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
-import { makeSubject } from '../diagnose-subject.ts';
+import { socketPath } from '../daemon-socket.ts';
+import { askDaemon, type Listener } from '../diagnose/ask-daemon.ts';
+import { makeSubject } from '../diagnose/subject.ts';
 import {
   resultDocument,
   reportDocument,
@@ -26,7 +28,6 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
   const format = args.choice('format', FORMATS) ?? (context.json ? 'json' : 'text');
   if (args.flag('quick') && args.flag('deep'))
     throw new PossyncError('PS-USAGE', '--quick and --deep contradict each other');
-  const subject = await makeSubject(context, args.text('hq'));
   const progress = await startProgress(
     // Only a person who reads text waits for words.
     format === 'text' ? context.term : { ...context.term, animated: false, json: true },
@@ -34,36 +35,35 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
     context.clock,
     'checking',
   );
-  const budgetMs = args.durationMs('timeout');
-  let report: Report;
+  let ran: Ran;
   try {
-    report = await diagnose({
-      subject,
-      only: [...args.listAt(0), ...listOf(args.text('only'))],
-      skip: listOf(args.text('skip')),
-      quick: args.flag('quick'),
-      deep: args.flag('deep'),
-      ...(budgetMs === undefined ? {} : { budgetMs }),
-      signal: context.signal,
-      started: ({ id }) => {
+    ran = await runChecks(context, args, {
+      started: (id) => {
         progress.update(id);
       },
-      observer: (result) => {
+      result: (result) => {
         if (format === 'jsonl') context.stdout.write(`${JSON.stringify(resultDocument(result))}\n`);
       },
     });
   } finally {
     progress.stop();
   }
+  const { report } = ran;
   const exit = exitOf(report, args.flag('strict'));
-  const user = { user: userInfo().username, software: SOFTWARE };
   switch (format) {
     case 'text':
-      context.stdout.write(renderReport(context.term.out, report, { ...user, verbose: context.verbose }));
+      context.stdout.write(
+        renderReport(context.term.out, report, {
+          user: ran.user,
+          place: ran.place,
+          software: SOFTWARE,
+          verbose: context.verbose,
+        }),
+      );
       return exit;
     case 'json':
       context.stdout.write(
-        jsonDocument('possync.diagnose/1', exit, reportDocument(report), context.clock.now()),
+        jsonDocument('possync.diagnose/1', exit, reportDocument(report, ran), context.clock.now()),
       );
       return exit;
     case 'jsonl':
@@ -71,7 +71,7 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
         jsonDocument(
           'possync.diagnose/1',
           exit,
-          { ...reportDocument(report), checks: undefined },
+          { ...reportDocument(report, ran), checks: undefined },
           context.clock.now(),
         ),
       );
@@ -88,6 +88,48 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
       context.stdout.write(renderProm(report));
       return exit;
   }
+}
+
+interface Ran {
+  readonly report: Report;
+  readonly user: string;
+  readonly place: 'daemon' | 'local';
+}
+
+/**
+ * In the daemon's process where it runs: as its user, with its environment and its proxy, what is found is what its own
+ * connection meets. Here when it is down, when this command was given settings that the daemon does not have, or when
+ * the settings are wrong.
+ */
+async function runChecks(context: Context, args: Args, listener: Listener): Promise<Ran> {
+  const hq = args.text('hq');
+  const ask = {
+    only: [...args.listAt(0), ...listOf(args.text('only'))],
+    skip: listOf(args.text('skip')),
+    quick: args.flag('quick'),
+    deep: args.flag('deep'),
+  };
+  const budgetMs = args.durationMs('timeout');
+  const { loaded, config, env, signal } = context;
+  const own = Object.values(loaded.sources).includes('flag') && loaded.sources.stateDir !== 'flag';
+  if (!args.flag('local') && hq === undefined && !own && loaded.faults.length === 0) {
+    const socket = socketPath(config.stateDir, env);
+    const told = await askDaemon(socket, { ...ask, budget_ms: budgetMs ?? null }, listener, signal);
+    if (told !== undefined) return { report: told.report, user: told.by.user, place: 'daemon' };
+  }
+  const report = await diagnose({
+    subject: await makeSubject(context, hq),
+    ...ask,
+    ...(budgetMs === undefined ? {} : { budgetMs }),
+    signal,
+    started: ({ id }) => {
+      listener.started(id);
+    },
+    observer: (result) => {
+      listener.result(result);
+    },
+  });
+  return { report, user: userInfo().username, place: 'local' };
 }
 
 function listOf(text: string | undefined): string[] {

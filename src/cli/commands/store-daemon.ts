@@ -7,6 +7,7 @@ import { readStoreStatus } from '../../store/status.ts';
 import type { Args } from '../args.ts';
 import type { Context } from '../context.ts';
 import { databaseName } from '../database-name.ts';
+import { diagnoseService } from '../diagnose/in-daemon.ts';
 import { formatCount } from '../render/format.ts';
 import { openServerLog } from '../server-log.ts';
 
@@ -22,6 +23,7 @@ export async function run(context: Context, args: Args): Promise<ExitCode> {
       statusListen: config.statusListen === 'off' ? null : config.statusListen,
       migrate: args.flag('migrate'),
       log,
+      diagnose: diagnoseService(context),
       ...(env.RUNTIME_DIRECTORY === undefined ? {} : { runtimeDir: env.RUNTIME_DIRECTORY }),
       ...(config.hqUrl === undefined ? {} : { hqUrl: config.hqUrl }),
       ...(config.tlsCaFile === undefined ? {} : { caFile: config.tlsCaFile }),

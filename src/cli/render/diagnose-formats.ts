@@ -20,18 +20,15 @@ export function resultDocument(result: CheckResult): Record<string, unknown> {
   };
 }
 
-export function reportDocument({
-  runId,
-  target,
-  store,
-  summary,
-  verdict,
-  checks,
-}: Report): Record<string, unknown> {
+export function reportDocument(
+  { runId, target, store, summary, verdict, checks }: Report,
+  { user, place }: { readonly user: string; readonly place: 'daemon' | 'local' },
+): Record<string, unknown> {
   const { durationMs, ...counts } = summary;
   return {
     run_id: runId,
-    ran: 'local',
+    ran: place,
+    ran_as: user,
     target,
     store: store ?? null,
     summary: { ...counts, duration_ms: durationMs },

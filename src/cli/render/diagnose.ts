@@ -8,6 +8,7 @@ import type { Paint } from './term.ts';
 export interface RenderOptions {
   readonly software: string;
   readonly user: string;
+  readonly place: 'daemon' | 'local';
   /** Shows every check. */
   readonly verbose: boolean;
 }
@@ -66,11 +67,16 @@ function verboseOrHalf(
 function header(
   { glyphs }: Paint,
   { store, target, startedAt }: Report,
-  { software, user }: RenderOptions,
+  { software, user, place }: RenderOptions,
 ): string {
   const who = store === undefined ? 'this machine ' : `store ${store.code} `;
   const at = `${startedAt.slice(0, 10)} ${startedAt.slice(11, 19)} UTC`;
-  const parts = [software, `${who}${glyphs.to} ${target ?? 'no HQ'}`, `run as ${user} in this process`, at];
+  const parts = [
+    software,
+    `${who}${glyphs.to} ${target ?? 'no HQ'}`,
+    `run as ${user} ${place === 'daemon' ? 'inside the daemon' : 'in this process'}`,
+    at,
+  ];
   return `${parts.join(` ${glyphs.dot} `)}\n`;
 }
 

@@ -1,10 +1,10 @@
-/** b.3 The daemon: does it run, does it answer, is it the installed version, can it write its log. */
+/** b.3 The daemon: does it run, answer and keep running, is it the installed version, can it write its log. */
 import { once } from 'node:events';
 import { access, constants } from 'node:fs/promises';
 import http from 'node:http';
 import { codeOf } from '../../core/classify.ts';
 import { VERSION } from '../../core/version.ts';
-import { queryMaybe } from '../../db/transaction.ts';
+import { queryMaybe, queryOne, type Queryable } from '../../db/transaction.ts';
 import { fail, pass, warn, type Check, type Finding, type Probe } from '../check.ts';
 import { StepTimeout, within } from '../dial.ts';
 import { parseJson } from './http.ts';
@@ -17,6 +17,20 @@ export const DAEMON: readonly Check[] = [
     title: 'the daemon is the installed version',
     dependsOn: ['daemon.running'],
     run: checkVersion,
+  },
+  {
+    id: 'daemon.restarts',
+    layer: 'daemon',
+    title: 'the daemon keeps running',
+    dependsOn: ['db.migrated'],
+    run: checkRestarts,
+  },
+  {
+    id: 'daemon.loop',
+    layer: 'daemon',
+    title: 'the daemon reacts at once',
+    dependsOn: ['daemon.running'],
+    run: checkLoop,
   },
   { id: 'daemon.logs', layer: 'daemon', title: 'the log can be written', run: checkLogs },
   {
@@ -82,6 +96,37 @@ function checkVersion({ facts }: Probe): Finding {
     : warn('PS-DAEMON-OLD', `the running daemon is ${version}, but ${VERSION} is installed`);
 }
 
+/** A restart after an update or two is work; more is a daemon that cannot stay up. */
+const RESTARTS_AN_HOUR = 3;
+
+async function checkRestarts({ facts }: Probe): Promise<Finding> {
+  if (facts.db === undefined) return pass('the database was not asked');
+  const { starts, code } = await queryOne<{ starts: number; code: string | null }>(
+    facts.db,
+    `select count(*) as starts,
+            (select h.code from possync.link_history h where h.event in ('down', 'stop') and h.code is not null
+              order by h.id desc limit 1) as code
+       from possync.link_history s
+      where s.event = 'start' and s.at > clock_timestamp() - interval '1 hour'`,
+  );
+  const evidence = { starts_last_hour: starts, last_reason: code };
+  const last = code === null ? '' : `; the link was last down for ${code}`;
+  return starts > RESTARTS_AN_HOUR
+    ? warn('PS-DAEMON-FLAPPING', `the daemon started ${starts} times within an hour${last}`, { evidence })
+    : pass(starts === 0 ? 'not started within the hour' : `${starts} starts within the hour`, evidence);
+}
+
+/** A heartbeat of 5 s and a till that waits for nobody bear less than this with ease. */
+const LOOP_WARN_MS = 250;
+
+function checkLoop({ facts }: Probe): Finding {
+  const { loop_p99_ms: p99 } = part(facts.daemon ?? {}, 'daemon');
+  if (typeof p99 !== 'number') return pass('the daemon did not say');
+  return p99 > LOOP_WARN_MS
+    ? warn('PS-DAEMON-LAG', `the daemon is slow to react (p99 ${p99} ms)`, { evidence: { p99_ms: p99 } })
+    : pass(`p99 ${p99} ms`);
+}
+
 async function checkLogs({ subject, machine }: Probe): Promise<Finding> {
   const { logDir } = subject;
   if ((await machine.stat(logDir)) === undefined) return pass(`no ${logDir} yet`);
@@ -115,13 +160,52 @@ async function checkLink({ facts }: Probe): Promise<Finding> {
        from possync.link`,
   );
   if (row === undefined) return pass('the daemon has never connected');
+  const periodic = periodOf(await recentDrops(facts.db));
   const fresh = row.age < FRESH_SECONDS;
   facts.connected ??= fresh && row.indicator === 'green';
   const evidence = { ...row, fresh };
+  if (periodic !== undefined)
+    return warn(
+      'PS-LINK-PERIODIC',
+      `the connection drops every ${Math.round(periodic.everyMs / 1_000)} s (${periodic.times} times in a day): something on the path closes it`,
+      { evidence: { ...evidence, every_ms: periodic.everyMs, times: periodic.times } },
+    );
   if (!fresh) return pass(`last known: ${row.indicator} since ${row.since}`, evidence);
   if (row.indicator === 'green') return pass(`connected since ${row.since}`, evidence);
   return pass(
     `disconnected since ${row.since}, attempt ${row.attempt}: ${row.reason_code ?? 'unknown'}`,
     evidence,
   );
+}
+
+/** How long the green phases lasted that ended by themselves, newest first. */
+async function recentDrops(db: Queryable): Promise<number[]> {
+  const { rows } = await db.query<{ lasted: number }>(
+    `select h.lasted_ms as lasted from possync.link_history h
+      where h.event = 'down' and h.lasted_ms is not null and h.at > clock_timestamp() - interval '1 day'
+      order by h.id desc limit 20`,
+  );
+  return rows.map(({ lasted }) => lasted);
+}
+
+/** What a box on the path cuts, it cuts on the second; shorter than this is a line that does not come up at all. */
+const PERIOD_MIN_MS = 5_000;
+const PERIOD_TIMES = 3;
+
+/**
+ * The time after which most of these phases ended, within five percent. Twenty drops of a bad line have three of about
+ * the same length by chance; that most of them have it is no chance.
+ */
+export function periodOf(
+  lastedMs: readonly number[],
+): { readonly everyMs: number; readonly times: number } | undefined {
+  const near = (period: number): number =>
+    lastedMs.filter((ms) => Math.abs(ms - period) <= period * 0.05).length;
+  const best = lastedMs
+    .filter((ms) => ms >= PERIOD_MIN_MS)
+    .map((everyMs) => ({ everyMs, times: near(everyMs) }))
+    .sort((a, b) => b.times - a.times)[0];
+  return best !== undefined && best.times >= PERIOD_TIMES && best.times * 2 > lastedMs.length
+    ? best
+    : undefined;
 }

@@ -9,11 +9,18 @@ import { tablesOf, upEntities } from '../../protocol/entities.ts';
 import { fail, pass, warn, type Check, type Finding, type Probe } from '../check.ts';
 import { StepTimeout, within } from '../dial.ts';
 
-const CONNECTED = { layer: 'db', dependsOn: ['db.connect'] } as const;
+const CONNECTED = { layer: 'db', dependsOn: ['db.auth'] } as const;
 const MIGRATED = { layer: 'db', dependsOn: ['db.migrated'] } as const;
 
 export const DATABASE: readonly Check[] = [
-  { id: 'db.connect', layer: 'db', title: 'PostgreSQL answers and lets possync in', run: checkConnect },
+  { id: 'db.connect', layer: 'db', title: 'PostgreSQL answers', run: checkConnect },
+  {
+    id: 'db.auth',
+    layer: 'db',
+    title: 'PostgreSQL lets possync into its database',
+    dependsOn: ['db.connect'],
+    run: checkAuth,
+  },
   { id: 'db.version', ...CONNECTED, title: 'PostgreSQL is new enough', run: checkVersion },
   { id: 'db.migrated', ...CONNECTED, title: 'the schema is the one of this program', run: checkMigrated },
   { id: 'db.triggers', ...MIGRATED, title: 'every table is captured', run: checkTriggers },
@@ -55,12 +62,22 @@ async function checkConnect(probe: Probe): Promise<Finding> {
     const why = sqlstateOf(error) ?? codeOf(error);
     if (why === '57P03') return fail('PS-DB-STARTING', 'PostgreSQL is starting or stopping', detail);
     if (why === '53300') return fail('PS-DB-FULL-CONN', 'PostgreSQL has no connection left', detail);
-    if (why === '3D000') return fail('PS-DB-NODB', 'the database does not exist', detail);
     if (why === 'ETIMEDOUT' || why === 'EHOSTUNREACH' || why === 'ENOTFOUND')
       return fail('PS-DB-UNREACHABLE', `PostgreSQL at ${detail.target} cannot be reached (${why})`, detail);
     const named = databaseError(error);
-    return fail(named.code, `${named.message}${named.why === undefined ? '' : `: ${named.why}`}`, detail);
+    const message = `${named.message}${named.why === undefined ? '' : `: ${named.why}`}`;
+    if (why === '3D000')
+      probe.facts.dbRefused = { code: 'PS-DB-NODB', message: 'the database does not exist' };
+    else if (named.code === 'PS-DB-AUTH') probe.facts.dbRefused = { code: named.code, message };
+    if (probe.facts.dbRefused !== undefined) return pass(`answers at ${detail.target}`);
+    return fail(named.code, message, detail);
   }
+}
+
+function checkAuth({ facts, subject }: Probe): Finding {
+  const { dbRefused } = facts;
+  if (dbRefused === undefined) return pass('let in');
+  return fail(dbRefused.code, dbRefused.message, { target: addressOf(subject.databaseUrl) });
 }
 
 /** Host and port alone: the rest of the URL is secret. */

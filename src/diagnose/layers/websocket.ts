@@ -18,6 +18,7 @@ import { errorBodySchema } from '../../protocol/messages.ts';
 import { fail, pass, warn, type Check, type Finding, type Probe } from '../check.ts';
 import { connectSecured, StepTimeout, targetOf, within } from '../dial.ts';
 import { openEcho, type EchoEnd } from '../echo.ts';
+import { part } from './daemon.ts';
 import { parseJson } from './http.ts';
 
 export const WEBSOCKET: readonly Check[] = [
@@ -68,6 +69,14 @@ export const WEBSOCKET: readonly Check[] = [
     title: 'no other machine is connected as this store',
     dependsOn: ['token.valid'],
     run: checkDuplicate,
+  },
+  {
+    id: 'ws.hqview',
+    layer: 'ws',
+    title: 'HQ sees the connection that the daemon has',
+    dependsOn: ['token.valid'],
+    after: ['daemon.running'],
+    run: checkHqView,
   },
 ];
 
@@ -313,4 +322,25 @@ function checkDuplicate({ facts }: Probe): Finding {
         },
       )
     : pass(connections === 1 ? 'one connection' : 'no connection now');
+}
+
+/** Both ends write what they see every five seconds; what differs for longer than three writes is no delay. */
+const VIEW_MS = 15_000;
+
+function checkHqView({ facts, machine }: Probe): Finding {
+  const { indicator: mine, since } = part(facts.daemon ?? {}, 'connection');
+  const hqs = facts.whoami?.light;
+  if (hqs === undefined || hqs === null) return pass('HQ does not say');
+  if (mine !== 'green' && mine !== 'red') return pass(`HQ says ${hqs.indicator}; the daemon was not asked`);
+  const evidence = { store: mine, store_since: since, hq: hqs.indicator, hq_since: hqs.since };
+  if (mine === hqs.indicator) return pass(`${mine} on both sides`, evidence);
+  const forMs = typeof since === 'string' ? machine.clock.now() - Date.parse(since) : 0;
+  if (!(forMs > VIEW_MS)) return pass(`${mine} here, ${hqs.indicator} at HQ for a moment`, evidence);
+  return warn(
+    'PS-VIEW-DIFFERS',
+    mine === 'green'
+      ? 'the daemon calls its connection green, but HQ does not see it'
+      : 'HQ sees a connection of this store, but it is not the one of this daemon',
+    { evidence },
+  );
 }

@@ -105,6 +105,23 @@ export async function liveElsewhere(
   return rows[0]?.daemon;
 }
 
+export interface HqLight {
+  readonly indicator: 'green' | 'red';
+  readonly since: string | null;
+}
+
+/** HQ's own view of one link, whichever server holds it. */
+export async function readLight(db: Queryable, storeId: number): Promise<HqLight> {
+  const { rows } = await db.query<HqLight>(
+    `select case when l.connected and l.written_at > clock_timestamp() - $2::bigint * interval '1 millisecond'
+                 then 'green' else 'red' end as indicator,
+            to_char(l.since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as since
+       from possync.live_links l where l.store_id = $1::integer`,
+    [storeId, LINK_FRESH_MS],
+  );
+  return rows[0] ?? { indicator: 'red', since: null };
+}
+
 export interface Refused {
   readonly kid: string;
   readonly why: 'revoked' | 'expired' | 'disabled';

@@ -1,8 +1,9 @@
-/** SQL: writes the link's state into the store's database, at each change and every five seconds. */
+/** SQL: writes the link's state into the store's database, at each change and every five seconds, and its history. */
 import type { Clock } from '../../core/clock.ts';
 import type { Service } from '../../core/service.ts';
 import { VERSION } from '../../core/version.ts';
 import type { Queryable } from '../../db/transaction.ts';
+import { writeLinkEvents, type LinkEvent } from './history.ts';
 import type { LinkSnapshot } from './link-snapshot.ts';
 
 export interface RecorderOptions {
@@ -15,6 +16,8 @@ export interface RecorderOptions {
 
 /** Readers take a row older than 10 s for a daemon that is gone. */
 const WRITE_MS = 5_000;
+/** Changes kept in memory while PostgreSQL is away. */
+const PENDING_MAX = 100;
 
 export class LinkRecorder implements Service {
   readonly name = 'link recorder';
@@ -24,14 +27,19 @@ export class LinkRecorder implements Service {
   #again = false;
   #cancel: () => void = () => undefined;
   #stopped = true;
+  /** The light as the history has it, and since when. */
+  #light: { readonly indicator: 'green' | 'red'; readonly sinceMs: number };
+  #pending: LinkEvent[] = [];
 
   constructor(options: RecorderOptions) {
     this.#options = options;
     this.#startedMs = options.clock.now();
+    this.#light = { indicator: 'red', sinceMs: this.#startedMs };
   }
 
   start(): void {
     this.#stopped = false;
+    this.#note('start', null, null);
     this.#beat();
   }
 
@@ -39,6 +47,7 @@ export class LinkRecorder implements Service {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancel();
+    this.#watchLight();
     await this.#writing;
     await this.#write();
   }
@@ -46,6 +55,7 @@ export class LinkRecorder implements Service {
   /** Something changed. One statement at a time; changes that come meanwhile share the next one. */
   changed(): void {
     if (this.#stopped) return;
+    this.#watchLight();
     if (this.#writing !== undefined) {
       this.#again = true;
       return;
@@ -56,6 +66,22 @@ export class LinkRecorder implements Service {
       this.#again = false;
       this.changed();
     });
+  }
+
+  #watchLight(): void {
+    const { clock, snapshot } = this.#options;
+    const { indicator, state, reason } = snapshot();
+    const before = this.#light;
+    if (indicator === before.indicator) return;
+    const nowMs = clock.now();
+    this.#light = { indicator, sinceMs: nowMs };
+    const event = indicator === 'green' ? 'up' : state === 'idle' ? 'stop' : 'down';
+    this.#note(event, reason?.code ?? null, nowMs - before.sinceMs);
+  }
+
+  #note(event: LinkEvent['event'], code: string | null, lastedMs: number | null): void {
+    this.#pending.push({ atMs: this.#options.clock.now(), event, code, lastedMs });
+    if (this.#pending.length > PENDING_MAX) this.#pending.shift();
   }
 
   #beat(): void {
@@ -72,6 +98,10 @@ export class LinkRecorder implements Service {
         kid: this.#options.kid(),
         startedMs: this.#startedMs,
       });
+      const events = this.#pending.slice();
+      if (events.length === 0) return;
+      await writeLinkEvents(this.#options.db, events, process.pid);
+      this.#pending = this.#pending.filter((event) => !events.includes(event));
     } catch {
       // PostgreSQL is away: the row grows old, which is exactly what readers must see.
     }

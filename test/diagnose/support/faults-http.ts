@@ -112,4 +112,18 @@ export const HTTP_FAULTS: readonly Fault[] = [
   hqFault('a clone of this store is connected', 'PS-WS-DUPLICATE', 'HQ counts two connections', {
     connections: 2,
   }),
+  {
+    what: 'HQ does not see the connection that the daemon has',
+    code: 'PS-VIEW-DIFFERS',
+    how: 'the daemon says green for a minute, HQ red',
+    async arrange(lab) {
+      const since = new Date(Date.now() - 60_000).toISOString();
+      const socketPath = await lab.daemon({
+        connection: { indicator: 'green', since },
+        daemon: { pid: 812 },
+      });
+      const hqUrl = await lab.hq({ whoami: { light: { indicator: 'red', since } } });
+      return { hqUrl, subject: { socketPath }, only: ['daemon.running', 'token', 'ws.hqview'] };
+    },
+  },
 ];

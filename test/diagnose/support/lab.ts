@@ -1,5 +1,7 @@
 /** A store on loopback for one fault: real files, real sockets, a real DNS server, and what is wrong with them. */
 import dns from 'node:dns';
+import { once } from 'node:events';
+import http from 'node:http';
 import { chmod, mkdir, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -104,6 +106,22 @@ export class Lab {
   async plainHq(wish: HqWish = {}): Promise<{ port: number; url: string }> {
     const { port } = await this.use(startHq(wish));
     return { port, url: `ws://${HOST}:${port}` };
+  }
+
+  /** A daemon's socket that answers with this status document. */
+  async daemon(status: object): Promise<string> {
+    const folder = await mkdtemp(join(tmpdir(), 'possync-lab-daemon-'));
+    const socketPath = join(folder, 'store.sock');
+    const server = http.createServer((_request, response) => {
+      response.end(JSON.stringify(status));
+    });
+    await once(server.listen(socketPath), 'listening');
+    this.#closers.push(async () => {
+      server.close();
+      server.closeAllConnections();
+      await rm(folder, { recursive: true });
+    });
+    return socketPath;
   }
 
   async close(): Promise<void> {

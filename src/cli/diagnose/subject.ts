@@ -2,10 +2,11 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { fileKey, OPTION_NAMES, OPTIONS } from '../config/options.ts';
-import { parseCredential, Secret } from '../core/secret.ts';
-import type { Subject } from '../diagnose/subject.ts';
-import type { Context } from './context.ts';
+import { fileKey, OPTION_NAMES, OPTIONS } from '../../config/options.ts';
+import { parseCredential, Secret } from '../../core/secret.ts';
+import type { Subject } from '../../diagnose/subject.ts';
+import type { Context } from '../context.ts';
+import { socketPath } from '../daemon-socket.ts';
 
 /** As much of a credential file as is readable; the checks say what is wrong with the rest. */
 const credentialSchema = z.object({
@@ -25,7 +26,6 @@ export async function makeSubject(context: Context, hq: string | undefined): Pro
   const file = bare ? {} : await readCredentialFile(credentialFile);
   const fromSettings = loaded.sources.hqUrl === 'default' ? undefined : (env.SYNC_HQ_URL ?? config.hqUrl);
   const hqUrl = hq ?? fromSettings ?? file.hq_url;
-  const runtimeDir = env.RUNTIME_DIRECTORY;
   return {
     hqUrl,
     hqUrlSource: bare
@@ -46,7 +46,7 @@ export async function makeSubject(context: Context, hq: string | undefined): Pro
     },
     stateDir: config.stateDir,
     logDir: config.logDir,
-    socketPath: join(runtimeDir ?? config.stateDir, 'store.sock'),
+    socketPath: socketPath(config.stateDir, env),
     databaseUrl: config.databaseUrl,
     caFile: config.tlsCaFile ?? file.ca_file,
     proxy: config.proxy === undefined ? undefined : proxyUrl(config.proxy),
