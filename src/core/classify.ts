@@ -71,6 +71,11 @@ export function databaseError(error: unknown): PossyncError {
     return named('PS-DB-AUTH', 'PostgreSQL refused the user or its password');
   if (code === '3D000') return named('PS-DB-AUTH', 'the database does not exist');
   if (code === '42501') return named('PS-DB-PERM', 'the database user lacks a right');
+  if (code === '55P03')
+    return named(
+      'PS-DB-LOCKED',
+      'a table is in use by a long transaction; its lock could not be had in time',
+    );
   if (code === '25006') return named('PS-DB-READONLY', 'the database is read-only');
   if (code === '42P01' || code === '3F000' || code === '42703' || code === '42883')
     return named('PS-DB-MIGRATE', 'the database schema does not fit this program');

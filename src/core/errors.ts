@@ -102,6 +102,12 @@ export const ERRORS = {
   'PS-DB-NEWER': { exit: 78, retry: 'never', hint: 'update possync on this machine' },
   /** The database belongs to the other side, or to another store. */
   'PS-DB-ROLE': { exit: 64, retry: 'never', hint: 'point DATABASE_URL at the right database' },
+  /** A table is in use by a long transaction, and what has to change it gave way. */
+  'PS-DB-LOCKED': {
+    exit: 75,
+    retry: 'slow',
+    hint: 'end the transaction named above, or wait for its end, then run the command again',
+  },
   /** The database is read-only (a standby). */
   'PS-DB-READONLY': { exit: 69, retry: 'slow', hint: 'point DATABASE_URL at the primary' },
 

@@ -24,8 +24,10 @@ export type ColumnTypes = ReadonlyMap<string, { readonly type: string; readonly 
 
 export async function installUpApply(db: Queryable, up: readonly StoreEntity[]): Promise<void> {
   const types = await columnTypes(db, up.flatMap(tablesOf));
-  await db.query(`drop function if exists possync.apply_batch(integer, bigint[], text[])`);
-  await db.query(applyFunction(up, types));
+  // One message is one transaction: a server that runs meanwhile finds the old one or the new one, never none.
+  await db.query(
+    `drop function if exists possync.apply_batch(integer, bigint[], text[]); ${applyFunction(up, types)}`,
+  );
   await ensureFirstMonths(db);
 }
 

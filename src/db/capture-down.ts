@@ -13,6 +13,7 @@ import { downEntities, type Entity } from '../protocol/entities.ts';
 import { recordKey } from './record-key.ts';
 import { dollarQuoted, ident, literal, publicTable } from './sql.ts';
 import type { Queryable } from './transaction.ts';
+import { installTableTriggers, type TriggerSpec } from './triggers.ts';
 
 /** The transition tables must never be called `n` or `o`: a column of that name would hide the alias. */
 const NEW_ROWS = 'possync_new';
@@ -75,17 +76,22 @@ function markFunction(table: string, marks: readonly Mark[]): string {
 end`)}`;
 }
 
-function triggers(table: string): string[] {
+function triggers(table: string): TriggerSpec[] {
   const on = publicTable(table);
   const call = `for each statement execute function possync.${ident(`mark_${table}`)}()`;
   const [insert, update, remove, truncate] = FEED_TRIGGERS;
+  const make = (name: string, rest: string): TriggerSpec => ({
+    name,
+    create: `create or replace trigger ${name} ${rest}`,
+  });
   return [
-    `create or replace trigger ${insert} after insert on ${on} referencing new table as ${NEW_ROWS} ${call}`,
-    `create or replace trigger ${update} after update on ${on}
-       referencing old table as ${OLD_ROWS} new table as ${NEW_ROWS} ${call}`,
-    `create or replace trigger ${remove} after delete on ${on} referencing old table as ${OLD_ROWS} ${call}`,
-    `create or replace trigger ${truncate} before truncate on ${on}
-       for each statement execute function possync.refuse_truncate()`,
+    make(insert, `after insert on ${on} referencing new table as ${NEW_ROWS} ${call}`),
+    make(
+      update,
+      `after update on ${on} referencing old table as ${OLD_ROWS} new table as ${NEW_ROWS} ${call}`,
+    ),
+    make(remove, `after delete on ${on} referencing old table as ${OLD_ROWS} ${call}`),
+    make(truncate, `before truncate on ${on} for each statement execute function possync.refuse_truncate()`),
   ];
 }
 
@@ -96,11 +102,11 @@ begin
     using errcode = 'PS006', hint = 'use DELETE';
 end $$`;
 
-/** Statements that put capture for the feed in place; HQ only. */
+/** Puts capture for the feed in place, table by table: HQ's programs go on writing meanwhile. HQ only. */
 export async function installDownCapture(db: Queryable, entities: readonly Entity[]): Promise<void> {
-  const statements = [REFUSE_TRUNCATE];
+  await db.query(REFUSE_TRUNCATE);
   for (const [table, marks] of marksByTable(entities)) {
-    statements.push(markFunction(table, marks), ...triggers(table));
+    await db.query(markFunction(table, marks));
+    await installTableTriggers(db, table, triggers(table));
   }
-  await db.query(statements.join(';\n'));
 }

@@ -19,6 +19,7 @@ import { recaptureFunction } from './capture-up-rows.ts';
 import type { Role } from './migrations.ts';
 import { dollarQuoted, ident, literal, publicTable } from './sql.ts';
 import type { Queryable } from './transaction.ts';
+import { installTableTriggers, type TriggerSpec } from './triggers.ts';
 
 export async function installUpCapture(
   db: Queryable,
@@ -31,7 +32,11 @@ export async function installUpCapture(
     return;
   }
   for (const entity of up) {
-    for (const table of tablesOf(entity)) await db.query(tableTriggers(entity, table, up));
+    for (const table of tablesOf(entity)) {
+      const { functions, triggers } = tableTriggers(entity, table, up);
+      await db.query(functions);
+      await installTableTriggers(db, table.table, triggers);
+    }
   }
   await db.query(recaptureFunction(up));
 }
@@ -45,12 +50,12 @@ function tableTriggers(
   entity: UpEntity | RelayEntity,
   table: TableSpec,
   up: readonly (UpEntity | RelayEntity)[],
-): string {
+): { readonly functions: string; readonly triggers: readonly TriggerSpec[] } {
   const name = (event: string): string => `possync_up_${event}`;
   const fn = (event: string): string => `possync.${ident(`up_${table.table}_${event}`)}`;
   const on = publicTable(table.table);
   const body = captureBody(entity, table, up);
-  return [
+  const functions = [
     triggerFunction(fn('insert'), body.insert),
     triggerFunction(fn('update'), body.update),
     triggerFunction(fn('delete'), body.delete),
@@ -59,6 +64,8 @@ function tableTriggers(
       `  raise exception using errcode = 'PS006', message = ${literal(`${table.table} may not be truncated`)},
     hint = 'delete old rows instead: possync sees each one';`,
     ),
+  ].join('\n');
+  const triggers = [
     statementTrigger(name('insert'), 'insert', on, 'new table as possync_new', fn('insert')),
     statementTrigger(
       name('update'),
@@ -68,9 +75,13 @@ function tableTriggers(
       fn('update'),
     ),
     statementTrigger(name('delete'), 'delete', on, 'old table as possync_old', fn('delete')),
-    `create or replace trigger ${name('truncate')} before truncate on ${on}
-  for each statement execute function ${fn('truncate')}();`,
-  ].join('\n');
+    {
+      name: name('truncate'),
+      create: `create or replace trigger ${name('truncate')} before truncate on ${on}
+  for each statement execute function ${fn('truncate')}()`,
+    },
+  ];
+  return { functions, triggers };
 }
 
 /**
@@ -91,7 +102,10 @@ function statementTrigger(
   table: string,
   referencing: string,
   fn: string,
-): string {
-  return `create or replace trigger ${name} after ${event} on ${table} referencing ${referencing}
-  for each statement when (not possync.is_apply()) execute function ${fn}();`;
+): TriggerSpec {
+  return {
+    name,
+    create: `create or replace trigger ${name} after ${event} on ${table} referencing ${referencing}
+  for each statement when (not possync.is_apply()) execute function ${fn}()`,
+  };
 }

@@ -12,6 +12,7 @@ import { tablesOf } from '../protocol/entities.ts';
 import type { Role } from './migrations.ts';
 import { dollarQuoted, literal, publicTable } from './sql.ts';
 import type { Queryable } from './transaction.ts';
+import { installTableTriggers, type TriggerSpec } from './triggers.ts';
 
 export const GUARD_TRIGGER = 'possync_guard';
 
@@ -26,10 +27,11 @@ begin
     using errcode = 'PS002', hint = 'change it at HQ; the change comes down by itself';
 end`)}`;
 
-function statementGuard(table: string, role: Role): string {
-  return `create or replace trigger ${GUARD_TRIGGER} before insert or update or delete or truncate
+function statementGuard(table: string, role: Role): TriggerSpec {
+  const create = `create or replace trigger ${GUARD_TRIGGER} before insert or update or delete or truncate
     on ${publicTable(table)} for each statement when (not possync.is_apply())
     execute function possync.refuse_write(${literal(role)})`;
+  return { name: GUARD_TRIGGER, create };
 }
 
 /** Tables whose writes are refused as a whole on this side. */
@@ -39,8 +41,9 @@ export function guardedTables(role: Role, entities: readonly Entity[]): readonly
     .flatMap(tablesOf);
 }
 
-/** Statements that put the guards of one side in place. */
+/** Puts the guards of one side in place. */
 export async function installGuards(db: Queryable, role: Role, entities: readonly Entity[]): Promise<void> {
-  const guards = guardedTables(role, entities).map((spec) => statementGuard(spec.table, role));
-  await db.query([REFUSE_WRITE, ...guards].join(';\n'));
+  await db.query(REFUSE_WRITE);
+  for (const { table } of guardedTables(role, entities))
+    await installTableTriggers(db, table, [statementGuard(table, role)]);
 }

@@ -6,7 +6,7 @@
  * lock frees it first: nobody else can be migrating.
  */
 import knex, { type Knex } from 'knex';
-import { databaseError } from '../core/classify.ts';
+import { databaseError, sqlstateOf } from '../core/classify.ts';
 import { PossyncError } from '../core/errors.ts';
 import { hqMigrations } from '../../migrations/hq/index.ts';
 import { storeMigrations } from '../../migrations/store/index.ts';
@@ -29,12 +29,21 @@ export function migrationsOf(role: Role): readonly Migration[] {
   return role === 'hq' ? hqMigrations : storeMigrations;
 }
 
+const LOCK_NOT_AVAILABLE = '55P03';
+const LOCK_MS = 500;
+const LOCK_PAUSE_S = 1;
+const LOCK_TRIES = 20;
+
 /** knex settings for one role; shared with knexfile.ts, so that the knex CLI sees the same list. */
 export function knexConfig(role: Role, url: string | undefined): Knex.Config {
   const migrations = migrationsOf(role);
   return {
     client: 'pg',
-    ...(url === undefined ? {} : { connection: url }),
+    connection: {
+      ...(url === undefined ? {} : { connectionString: url }),
+      // Whoever writes while a migration waits for a table waits behind it: it gives way, and migrate() tries again.
+      options: `-c lock_timeout=${LOCK_MS}`,
+    },
     pool: { min: 0, max: 1 },
     migrations: {
       schemaName: 'possync',
@@ -73,7 +82,7 @@ export async function migrate(
     const state = await schemaState(guard, role);
     refuseForeign(state, role);
     await db.migrate.forceFreeMigrationsLock();
-    const [, ran] = (await db.migrate.latest()) as [number, string[]];
+    const ran = await runMigrations(db, guard);
     await afterwards(guard);
     return ran;
   } catch (error) {
@@ -82,6 +91,31 @@ export async function migrate(
     await db.destroy();
     await guard.end();
   }
+}
+
+/** Each migration is a transaction: one that met a lock has left nothing behind, those before it are done. */
+async function runMigrations(db: Knex, guard: Queryable): Promise<string[]> {
+  const before = await namesRun(guard);
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await db.migrate.latest();
+      return (await namesRun(guard)).filter((name) => !before.includes(name));
+    } catch (error) {
+      if (sqlstateOf(error) !== LOCK_NOT_AVAILABLE || tries === LOCK_TRIES) throw error;
+      await db.migrate.forceFreeMigrationsLock();
+      await guard.query('select pg_sleep($1::float8)', [LOCK_PAUSE_S]);
+    }
+  }
+}
+
+async function namesRun(db: Queryable): Promise<string[]> {
+  const table = await queryMaybe<{ found: boolean }>(
+    db,
+    `select to_regclass('possync.migrations') is not null as found`,
+  );
+  if (table?.found !== true) return [];
+  const { rows } = await db.query<{ name: string }>('select name from possync.migrations order by id');
+  return rows.map((row) => row.name);
 }
 
 export type SchemaState =

@@ -6,9 +6,10 @@
 import { upEntities, type Entity } from '../protocol/entities.ts';
 import { dollarQuoted, ident, literal, publicTable } from './sql.ts';
 import type { Queryable } from './transaction.ts';
+import { installTableTriggers, type TriggerSpec } from './triggers.ts';
 
 export async function installReceived(db: Queryable, entities: readonly Entity[]): Promise<void> {
-  const statements = upEntities(entities).flatMap(({ type, root, up }) => {
+  for (const { type, root, up } of upEntities(entities)) {
     const name = `possync.${ident(`received_${type}`)}`;
     // HQ's table of a receipt has the receiving store in a column of its own.
     const store = ident(up.storeColumn ?? 'store_id');
@@ -20,15 +21,15 @@ begin
   on conflict (store_id, type) do update set records = t.records + excluded.records, last_at = excluded.last_at;
   return null;
 end`;
-    const trigger = (op: 'insert' | 'update'): string =>
-      `create or replace trigger possync_received_${op} after ${op} on ${publicTable(root.table)}
-         referencing new table as possync_new for each statement execute function ${name}()`;
-    return [
+    const trigger = (op: 'insert' | 'update'): TriggerSpec => ({
+      name: `possync_received_${op}`,
+      create: `create or replace trigger possync_received_${op} after ${op} on ${publicTable(root.table)}
+         referencing new table as possync_new for each statement execute function ${name}()`,
+    });
+    await db.query(
       `create or replace function ${name}() returns trigger language plpgsql
          security definer set search_path = pg_catalog, pg_temp as ${dollarQuoted(body)}`,
-      trigger('insert'),
-      trigger('update'),
-    ];
-  });
-  await db.query(statements.join(';\n'));
+    );
+    await installTableTriggers(db, root.table, [trigger('insert'), trigger('update')]);
+  }
 }
