@@ -57,6 +57,25 @@ export const SOCKET_CODES = new Set([
   'EADDRNOTAVAIL',
 ]);
 
+/** The driver gave up waiting for an answer: the line is half open, or the server hangs. It has no code for that. */
+export function isReadTimeout(error: unknown): boolean {
+  return error instanceof Error && error.message === 'Query read timeout';
+}
+
+/** What the driver says, without a code, when the connection is gone or was never had. */
+const DRIVER_LOST = new Set([
+  'Query read timeout',
+  'Connection terminated',
+  'Connection terminated unexpectedly',
+  'Connection terminated due to connection timeout',
+  'Client has encountered a connection error and is not queryable',
+  'timeout exceeded when trying to connect',
+]);
+
+function driverLost(error: unknown): boolean {
+  return error instanceof Error && DRIVER_LOST.has(error.message);
+}
+
 /** Names a failure of the local database. */
 export function databaseError(error: unknown): PossyncError {
   if (error instanceof PossyncError) return error;
@@ -64,6 +83,7 @@ export function databaseError(error: unknown): PossyncError {
   const message = part?.message ?? (error instanceof Error ? error.message : String(error));
   const named = (code: ErrorCode, text: string): PossyncError =>
     new PossyncError(code, text, { why: message, cause: error });
+  if (isReadTimeout(error)) return named('PS-DB-DOWN', 'PostgreSQL does not answer');
   if (part === undefined) return named('PS-DB-DOWN', 'the database connection was lost');
   const { code } = part;
   if (SOCKET_CODES.has(code)) return named('PS-DB-DOWN', 'PostgreSQL does not answer');
@@ -71,6 +91,7 @@ export function databaseError(error: unknown): PossyncError {
     return named('PS-DB-AUTH', 'PostgreSQL refused the user or its password');
   if (code === '3D000') return named('PS-DB-AUTH', 'the database does not exist');
   if (code === '42501') return named('PS-DB-PERM', 'the database user lacks a right');
+  if (code === '53100') return named('PS-DB-DISK', 'PostgreSQL is out of disk space');
   if (code === '55P03')
     return named(
       'PS-DB-LOCKED',
@@ -86,7 +107,7 @@ export function databaseError(error: unknown): PossyncError {
 /** Whatever was thrown, as a PossyncError; what nobody has named is a bug and says so. */
 export function toPossyncError(error: unknown): PossyncError {
   if (error instanceof PossyncError) return error;
-  if (sqlstateOf(error) !== undefined) return databaseError(error);
+  if (sqlstateOf(error) !== undefined || driverLost(error)) return databaseError(error);
   return new PossyncError('PS-INTERNAL', error instanceof Error ? error.message : String(error), {
     cause: error,
   });

@@ -15,6 +15,10 @@ export interface DatabaseOptions {
   readonly max?: number;
   /** Ends statements that wait too long; 0 = none. */
   readonly statementTimeoutMs?: number;
+  /** Ends the wait for a lock that somebody else holds; 0 = none. */
+  readonly lockTimeoutMs?: number;
+  /** Gives up an answer that does not come: a half-open line holds its request no longer; 0 = never. */
+  readonly queryTimeoutMs?: number;
 }
 
 const INT8 = 20;
@@ -44,7 +48,13 @@ function parseSafeInteger(text: string): number {
   return value;
 }
 
-function clientConfig({ url, applicationName, statementTimeoutMs }: DatabaseOptions): pg.ClientConfig {
+function clientConfig({
+  url,
+  applicationName,
+  statementTimeoutMs,
+  lockTimeoutMs,
+  queryTimeoutMs,
+}: DatabaseOptions): pg.ClientConfig {
   return {
     ...(url === undefined ? {} : { connectionString: url }),
     application_name: applicationName,
@@ -52,11 +62,13 @@ function clientConfig({ url, applicationName, statementTimeoutMs }: DatabaseOpti
     keepAlive: true,
     // The system waits two hours before its first probe; a LISTEN on a dead line must be noticed far earlier.
     keepAliveInitialDelayMillis: 10_000,
-    // A half-open connection must not hold a lock for ever: the server gives up within half a minute.
+    ...(queryTimeoutMs === undefined ? {} : { query_timeout: queryTimeoutMs }),
+    // A half-open connection must not hold a lock for ever: the server gives up within half a minute, whether it
+    // waits for a word (keepalives) or for its own being taken (user timeout).
     options: [
-      '-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3',
+      '-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000',
       '-c idle_in_transaction_session_timeout=60000',
-      `-c statement_timeout=${statementTimeoutMs ?? 0}`,
+      `-c statement_timeout=${statementTimeoutMs ?? 0} -c lock_timeout=${lockTimeoutMs ?? 0}`,
     ].join(' '),
     types,
   };

@@ -1,6 +1,6 @@
 /** One way to run a transaction: begin, commit, and roll back whatever threw. */
 import type pg from 'pg';
-import { databaseError } from '../core/classify.ts';
+import { databaseError, isReadTimeout } from '../core/classify.ts';
 
 export interface TransactionOptions {
   readonly isolation?: 'read committed' | 'repeatable read';
@@ -25,6 +25,8 @@ export async function withTransaction<T>(
     return result;
   } catch (error) {
     try {
+      // On a line that gives no answer a rollback would wait as long again.
+      if (isReadTimeout(error)) throw error;
       await client.query('rollback');
     } catch (rollbackError) {
       // The connection is gone; the server rolls back by itself, the pool must not reuse it.

@@ -39,6 +39,10 @@ import { authenticate, forgetCredentials } from './stores/tokens.ts';
 
 /** Twelve batches at once keep two cores busy; the rest is for pages, hellos and the sealer. */
 const POOL_SIZE = 20;
+/** A program of HQ that has a table to itself: the store hears 429 and comes back, the connection serves others. */
+const LOCK_MS = 10_000;
+/** As long as a store waits for an answer. */
+const QUERY_MS = 120_000;
 /** A graceful stop waits for bodies in hand at most so long. */
 const FINISH_MS = 8_000;
 
@@ -47,12 +51,20 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
   const { databaseUrl, clock = systemClock, tls, credentialLifeMs = CREDENTIAL_LIFE_MS } = options;
   const log = options.log.child({ component: 'hq' });
   if (options.migrate === true) await migrate('hq', databaseUrl, (db) => installTriggers(db, 'hq'));
-  const pool = createPool({ url: databaseUrl, applicationName: 'possync hq', max: POOL_SIZE });
+  const pool = createPool({
+    url: databaseUrl,
+    applicationName: 'possync hq',
+    max: POOL_SIZE,
+    lockTimeoutMs: LOCK_MS,
+    queryTimeoutMs: QUERY_MS,
+  });
+  // What nobody waits for may take as long as it takes.
+  const upkeep = createPool({ url: databaseUrl, applicationName: 'possync hq upkeep', max: 2 });
   try {
     await requireCurrentSchema(pool, 'hq');
     const hqId = await readHqId(pool);
     const entities = await readEntities(pool);
-    const feed = new FeedUpkeep({ pool, entities, clock, log });
+    const feed = new FeedUpkeep({ pool, upkeep, entities, clock, log });
     const sockets = new StoreSockets({
       pool,
       clock,
@@ -94,8 +106,9 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
     });
     const services = new ServiceGroup('hq', [
       { name: 'database pool', start: () => undefined, stop: () => pool.end() },
+      { name: 'upkeep pool', start: () => undefined, stop: () => upkeep.end() },
       new InboxMaintenance({
-        pool,
+        pool: upkeep,
         clock,
         onRound: ({ unplaceable }) => {
           if (unplaceable > 0) log.warn('rows without a partition', { rows: unplaceable });
@@ -146,6 +159,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
     };
   } catch (error) {
     if (!pool.ended) await pool.end();
+    if (!upkeep.ended) await upkeep.end();
     throw error;
   }
 }

@@ -288,6 +288,9 @@ class Daemon {
         });
         failing = error.code;
       },
+      onBegin: () => {
+        this.#rounds.begin();
+      },
       onRound: (sent) => {
         failing = undefined;
         this.#rounds.done(sent);

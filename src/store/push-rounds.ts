@@ -1,4 +1,7 @@
-/** Lets somebody wait for the push round that begins after the request. */
+/**
+ * Lets somebody wait for a push round that begins after the request: one that runs already has sealed without what was
+ * committed just before.
+ */
 interface Waiter {
   readonly resolve: (sent: number) => void;
   readonly reject: (error: Error) => void;
@@ -6,11 +9,18 @@ interface Waiter {
 
 export class PushRounds {
   #waiters: Waiter[] = [];
+  #served: Waiter[] = [];
 
   next(): Promise<number> {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
     });
+  }
+
+  /** A round begins: whoever waits now is served by it. */
+  begin(): void {
+    this.#served.push(...this.#waiters);
+    this.#waiters = [];
   }
 
   done(sent: number): void {
@@ -22,8 +32,8 @@ export class PushRounds {
   }
 
   #take(): Waiter[] {
-    const waiters = this.#waiters;
-    this.#waiters = [];
-    return waiters;
+    const served = this.#served;
+    this.#served = [];
+    return served;
   }
 }

@@ -7,7 +7,7 @@
  * committed data statement by statement would mix several states of HQ in one round.
  */
 import type pg from 'pg';
-import { sqlstateOf } from '../../core/classify.ts';
+import { isReadTimeout, sqlstateOf } from '../../core/classify.ts';
 import type { Queryable } from '../../db/transaction.ts';
 
 export interface SealedRound {
@@ -32,6 +32,9 @@ const ROUND_TIMEOUT_MS = 300_000;
 /** A round that waits for its turn gives up before the request that asked for it does. */
 const TURN_TIMEOUT_MS = 30_000;
 
+/** The answer of a round is waited for a little longer than the server works on it. */
+const ANSWER_MS = ROUND_TIMEOUT_MS + 2 * TURN_TIMEOUT_MS;
+
 const LOCK_NOT_AVAILABLE = '55P03';
 
 function roundMessage(lock: string): string {
@@ -55,9 +58,14 @@ export async function sealOnce(client: Queryable): Promise<SealResult> {
   try {
     return await runRound(client, IF_FREE);
   } catch (error) {
-    if (sqlstateOf(error) === LOCK_NOT_AVAILABLE) return { result: 'busy' };
+    if (sqlstateOf(error) === LOCK_NOT_AVAILABLE && !waitedForLock(error)) return { result: 'busy' };
     throw error;
   }
+}
+
+/** lock_timeout ran out inside the round: a program has a synced table to itself. NOWAIT has the same SQLSTATE. */
+function waitedForLock(error: unknown): boolean {
+  return error instanceof Error && 'routine' in error && error.routine === 'ProcessInterrupts';
 }
 
 /**
@@ -72,10 +80,11 @@ async function runRound(client: Queryable, message: string): Promise<SealResult>
   let results: pg.QueryResult<Partial<SealedRound>>[];
   try {
     // A message of several statements answers with one result for each.
-    results = (await client.query(message)) as unknown as pg.QueryResult<Partial<SealedRound>>[];
+    const query: pg.QueryConfig & { query_timeout: number } = { text: message, query_timeout: ANSWER_MS };
+    results = (await client.query(query)) as unknown as pg.QueryResult<Partial<SealedRound>>[];
   } catch (error) {
     // The transaction is open and aborted; a lost connection has rolled back by itself.
-    await client.query('rollback').catch(() => undefined);
+    if (!isReadTimeout(error)) await client.query('rollback').catch(() => undefined);
     throw error;
   }
   const row = results.find((result) => result.command === 'SELECT')?.rows[0] as SealedRound | undefined;

@@ -10,6 +10,8 @@ import { readPage, type PageRequest, type PageResult } from './pull.ts';
 
 export interface FeedUpkeepOptions {
   readonly pool: pg.Pool;
+  /** For what runs once a day and may take its time. */
+  readonly upkeep?: pg.Pool;
   readonly entities?: readonly Entity[];
   readonly clock?: Clock;
   readonly log?: Log;
@@ -55,15 +57,15 @@ export class FeedUpkeep implements Service {
   }
 
   async #run(signal: AbortSignal): Promise<void> {
-    const { pool, entities } = this.#options;
+    const { pool, upkeep = pool, entities } = this.#options;
     let dueAt = this.#clock.now();
     while (!signal.aborted) {
       await this.#clock.sleep(FLUSH_MS, signal);
       try {
-        await this.#cursors.flush(pool);
+        await this.#cursors.flush(upkeep);
         if (this.#clock.now() < dueAt) continue;
         dueAt = this.#clock.now() + MAINTENANCE_MS;
-        const { prunedRounds, retiredTransfers } = await maintainFeed(pool, entities);
+        const { prunedRounds, retiredTransfers } = await maintainFeed(upkeep, entities);
         if (prunedRounds + retiredTransfers > 0)
           this.#log.info('the feed was tidied up', { prunedRounds, retiredTransfers });
       } catch (error) {

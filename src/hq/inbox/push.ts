@@ -19,6 +19,7 @@ import { ENTITIES, type Entity } from '../../protocol/entities.ts';
 import { rootKeys, type RootKeys } from './body.ts';
 import { applyEntries, type Entry, type Outcome } from './apply.ts';
 import { retryWaiting } from './dead.ts';
+import { RETRY_LEAST_MS, RETRY_SPREAD_MS } from '../gate.ts';
 import { deadSeqs, moveInbox, readInboxIfAny, stopInbox, type Inbox } from './inbox.ts';
 
 export type PushResult =
@@ -71,7 +72,12 @@ export async function push(
 }
 
 function busy(error: unknown): PossyncError {
-  return new PossyncError('PS-HQ-BUSY', 'HQ’s database could not take the batch now', { cause: error });
+  // Spread, like those whom the gate sends away: they all wait for the same lock.
+  const retryMs = RETRY_LEAST_MS + Math.floor(Math.random() * RETRY_SPREAD_MS);
+  return new PossyncError('PS-HQ-BUSY', 'HQ’s database could not take the batch now', {
+    cause: error,
+    details: { retryMs },
+  });
 }
 
 /** Class 42 is "no such column", "no such function", "no right": HQ is not migrated, and no record is to blame. */

@@ -49,6 +49,8 @@ export interface PusherOptions {
   }) => void;
   readonly onHalted?: (halt: Halt) => void;
   readonly onError?: (error: PossyncError, delayMs: number) => void;
+  /** A round begins: what was committed before this goes with it. */
+  readonly onBegin?: () => void;
   /** Each completed round, empty ones too: an idle store's empty round counts as a sync. */
   readonly onRound?: (sent: number) => void;
   /** For LISTEN, on a connection of its own; without it only the look every second. */
@@ -170,7 +172,8 @@ export class Pusher implements Service {
 
   /** One round; how long to wait before the next one may be tried. */
   async #round(signal: AbortSignal): Promise<number> {
-    const { outbox, onError, onRound } = this.#options;
+    const { outbox, onBegin, onError, onRound } = this.#options;
+    onBegin?.();
     try {
       const sent = await this.flush(signal);
       onRound?.(sent);
