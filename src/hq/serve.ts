@@ -26,6 +26,7 @@ import { hello, type IsAlive } from './inbox/hello.ts';
 import { InboxMaintenance } from './inbox/maintenance.ts';
 import { push } from './inbox/push.ts';
 import { reEnrol } from './inbox/re-enrol.ts';
+import { Ledger } from './ledger/ledger.ts';
 import type { HqOptions, RunningHq } from './options.ts';
 import { HqServer } from './server.ts';
 import { enrol } from './stores/enrol.ts';
@@ -118,6 +119,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
         },
       }),
       feed,
+      new Ledger({ pool, clock, log }),
       sockets,
       desk,
       new Listener({

@@ -9,6 +9,7 @@
 import type pg from 'pg';
 import type { ErrorCode } from '../../core/errors.ts';
 import type { Queryable } from '../../db/transaction.ts';
+import { groupBy } from './group-by.ts';
 
 /** What a kind of finding is called outside; a *note* is worth reading and no reason to act. */
 export const FINDING_KINDS = {
@@ -138,14 +139,13 @@ export interface Scope {
   readonly scope: string;
 }
 
-/** Makes what is open in these scopes exactly `found`. */
+/** Makes what is open in these scopes exactly `found`; of a scope that was not named, nothing is closed. */
 export async function settleFindings(
   tx: Queryable,
   scopes: readonly Scope[],
   found: readonly Found[],
 ): Promise<void> {
-  if (scopes.length === 0) return;
-  const rows = found.map((one) => ({
+  const rows = bounded(found).map((one) => ({
     store_id: one.storeId,
     scope: one.scope,
     kind: one.kind,
@@ -181,5 +181,32 @@ export async function settleFindings(
             opened_at = case when f.closed_at is null then f.opened_at else now() end, closed_at = null
       where f.closed_at is not null or f.detail is distinct from excluded.detail`,
     [JSON.stringify(rows)],
+  );
+}
+
+/** A store may send anything: no more than so many of one kind in a scope. */
+const MOST_OF_A_KIND = 100;
+
+function bounded(found: readonly Found[]): Found[] {
+  const groups = groupBy(found, ({ storeId, scope, kind }) => `${storeId} ${kind} ${scope}`);
+  return [...groups.values()].flatMap((group) => {
+    const [first] = group;
+    const more = group.length - MOST_OF_A_KIND;
+    if (first === undefined || more <= 0) return group;
+    const { storeId, scope, kind, type } = first;
+    const text = `and ${more + 1} more of the same kind`;
+    return [
+      ...group.slice(0, MOST_OF_A_KIND - 1),
+      { storeId, scope, kind, type, key: `more ${scope}`, text },
+    ];
+  });
+}
+
+/** A product that was unknown may have come (back) to the catalogue. */
+export async function closeKnownProducts(tx: Queryable): Promise<void> {
+  await tx.query(
+    `update possync.findings f set closed_at = now()
+      where f.kind = 'product_unknown' and f.closed_at is null
+        and exists (select from public.products p where p.id = f.key::uuid)`,
   );
 }
