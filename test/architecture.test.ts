@@ -20,6 +20,7 @@ const ORDER: readonly (readonly string[])[] = [
 const MAX_LINES = 400;
 const LONG_FILES: Readonly<Record<string, string>> = {
   'src/protocol/entities.ts': 'one table, one row per data type: its order is read from top to bottom',
+  'src/cli/commands.ts': 'one table, one row per command',
 };
 
 /** Only what shows things to people may know how they look. */

@@ -264,6 +264,18 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/store-reexport.ts'),
   },
   {
+    path: 'ledger',
+    args: [['[CODE]', 'store code']],
+    summary: 'what is missing or does not add up in what stores have sent; exit 0 nothing, 1 something',
+    side: 'hq',
+    examples: ['possync ledger', 'possync ledger NYC-001 --all', 'possync ledger --open --json'],
+    options: [
+      ['--open', 'only findings that are open, without the reports'],
+      ['--all', 'reports that are complete and findings that are mended as well'],
+    ],
+    load: () => import('./commands/ledger.ts'),
+  },
+  {
     path: 'queue ls',
     args: [['[CODE]', 'at HQ: only this store']],
     summary: 'what waits to be sent; at HQ what was refused',

@@ -42,6 +42,7 @@ export async function readHqStatus(pool: pg.Pool, { storeId }: HqStatusOptions =
           disconnected: serving.filter((store) => store.connection.indicator === 'red').length,
           stalled: stores.filter((store) => store.stalled).length,
           parked: stores.reduce((sum, store) => sum + store.upstream.parked, 0),
+          findings: stores.reduce((sum, store) => sum + store.findings, 0),
         },
         stores,
       };
@@ -86,6 +87,7 @@ function storeView(row: DbStoreRow, types: TypesOfStore | undefined): HqStoreVie
     last_sync_at: iso(row.lastSyncMs),
     last_sale_at: iso(types?.lastSaleMs ?? null),
     errors: row.parked + row.findings + (row.downError === null ? 0 : 1),
+    findings: row.findings,
     software: row.software,
     today: {
       business_date: row.today,

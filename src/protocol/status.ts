@@ -68,6 +68,8 @@ export interface HqStoreView {
   readonly last_sync_at: string | null;
   readonly last_sale_at: string | null;
   readonly errors: number;
+  /** Open findings of the ledger and of the inbox, notes left out; `errors` counts them as well. */
+  readonly findings: number;
   readonly software: string | null;
   readonly today: TodayView;
   readonly types: Readonly<Record<string, TypeView>>;
@@ -82,6 +84,7 @@ export interface HqStatusView {
     readonly disconnected: number;
     readonly stalled: number;
     readonly parked: number;
+    readonly findings: number;
   };
   readonly stores: readonly HqStoreView[];
 }

@@ -57,6 +57,8 @@ describe('the commands', () => {
     ['hq', ['stores', 'show', 'CLI-1'], 0],
     ['hq', ['stores', 'deactivate', 'CLI-1'], 0],
     ['hq', ['stores', 'activate', 'CLI-1'], 0],
+    ['hq', ['ledger'], 0],
+    ['hq', ['ledger', 'CLI-1', '--all'], 0],
     ['hq', ['token', 'ls'], 0],
     ['hq', ['token', 'ls', 'CLI-1'], 0],
     ['hq', ['token', 'issue', 'CLI-1', '--hq-url', 'https://hq.example.com'], 0],

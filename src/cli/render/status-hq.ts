@@ -1,6 +1,6 @@
 /** `possync status` at HQ, as text: one line of sums, then the stores that need somebody. */
 import type { HqStatusView, HqStoreView } from '../../protocol/status.ts';
-import { formatAgo, formatCount, formatDuration } from './format.ts';
+import { formatAgo, formatCount, formatDuration, plural } from './format.ts';
 import { renderTable } from './table.ts';
 import type { Paint } from './term.ts';
 
@@ -34,7 +34,8 @@ export function renderHqStatus(
     (shown.length === 0 ? '' : storeTable(paint, shown, nowMs)) +
     (shown.some(isRemembered) ? '  * last report before it disconnected; it can only have grown.\n' : '') +
     (hidden > 0 ? `  --all shows the other ${formatCount(hidden)}.\n` : '') +
-    (summary.parked > 0 ? '  Parked records: possync queue ls --dead\n' : '')
+    (summary.parked > 0 ? '  Parked records: possync queue ls --dead\n' : '') +
+    (summary.findings > 0 ? '  What does not add up: possync ledger\n' : '')
   );
 }
 
@@ -48,6 +49,7 @@ export function renderHqShort(paint: Paint, { summary, head }: HqStatusView): st
       : undefined,
     summary.stalled > 0 ? paint.caution(`${glyphs.warn} ${formatCount(summary.stalled)} stalled`) : undefined,
     summary.parked > 0 ? paint.caution(`${glyphs.warn} ${formatCount(summary.parked)} parked`) : undefined,
+    summary.findings > 0 ? paint.caution(`${glyphs.warn} ${plural(summary.findings, 'finding')}`) : undefined,
   ].filter((fact) => fact !== undefined);
   return `HQ   head ${head}   ${facts.join('   ')}\n`;
 }
@@ -56,6 +58,7 @@ function isBehind(store: HqStoreView): boolean {
   return (
     store.stalled ||
     store.upstream.parked > 0 ||
+    store.findings > 0 ||
     store.upstream.halted !== null ||
     store.downstream.pending > 0
   );
@@ -102,5 +105,6 @@ function whyOf(store: HqStoreView): string {
   if (upstream.halted !== null) return `halted: ${upstream.halted}`;
   if (stalled) return 'queue does not move';
   if (upstream.parked > 0) return `${formatCount(upstream.parked)} parked`;
+  if (store.findings > 0) return plural(store.findings, 'finding');
   return store.downstream.pending > 0 ? 'catching up' : '';
 }
