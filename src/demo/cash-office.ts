@@ -33,6 +33,8 @@ export async function openSession(db: Queryable, session: SessionToOpen): Promis
 
 export interface SessionToClose {
   readonly sessionId: string;
+  /** Of the Z report; a new one unless given. */
+  readonly reportId?: string;
   readonly closedAt: string;
   /** The day the report counts for (YYYY-MM-DD). */
   readonly businessDate: string;
@@ -54,7 +56,7 @@ export async function closeSession(db: Queryable, close: SessionToClose): Promis
   await db.query('begin');
   try {
     const { number } = await queryOne<{ number: number }>(db, INSERT_Z_REPORT, [
-      uuidv7(),
+      close.reportId ?? uuidv7(),
       close.sessionId,
       close.closedAt,
       close.businessDate,

@@ -23,6 +23,8 @@ export interface PostgresOptions {
   /** Further settings, e.g. `{ wal_level: 'logical' }`. */
   readonly settings?: Readonly<Record<string, string>>;
   readonly environment?: NodeJS.ProcessEnv;
+  /** Added to what the server itself gets, e.g. another clock. */
+  readonly serverEnvironment?: Readonly<Record<string, string>>;
   readonly places?: Places;
 }
 
@@ -39,6 +41,8 @@ export interface PostgresServer {
   log(): Promise<string>;
   /** Crashes it: SIGKILL is a power cut, SIGQUIT an immediate shutdown. `restart` brings it back with its data. */
   kill(signal?: 'SIGKILL' | 'SIGQUIT'): Promise<void>;
+  /** Fast shutdown; the data stays where it is, for a copy of it or for `restart`. */
+  shutdown(): Promise<void>;
   /** Starts it again on the same port; one that still runs is shut down first. */
   restart(): Promise<void>;
   /** Ends it for good and removes its data. */
@@ -53,7 +57,7 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
   try {
     const binaries = await findBinaries({ prefer, identity, workspace, environment, places });
     const cluster = await Cluster.create({
-      binaries,
+      binaries: { ...binaries, env: { ...binaries.env, ...options.serverEnvironment } },
       identity,
       workspace,
       guard,
@@ -73,6 +77,7 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
       url,
       log: () => cluster.log(),
       kill: (signal = 'SIGKILL') => cluster.kill(signal),
+      shutdown: () => cluster.stop(),
       async restart() {
         await cluster.stop();
         await cluster.start();

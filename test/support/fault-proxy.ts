@@ -9,26 +9,35 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
  */
 export type Fault = 'pass' | 'refuse' | 'reset' | 'black-hole' | 'half-close';
 
+export interface Target {
+  readonly host: string;
+  readonly port: number;
+}
+
 interface Pair {
   readonly near: Socket;
   readonly far: Socket;
 }
 
 export class FaultProxy {
-  readonly #target: { readonly host: string; readonly port: number };
+  readonly #target: () => Target;
   readonly #pairs = new Set<Pair>();
   #server: Server | undefined;
   #port = 0;
   #fault: Fault = 'pass';
   #delayMs = 0;
   #dropAnswerOf: RegExp | undefined;
+  #repeat: RegExp | undefined;
   /** Answers of HQ that never reached the store. */
   dropped = 0;
+  /** Requests that HQ got a second time. */
+  repeated = 0;
   /** Connections that stores have tried. */
   attempts = 0;
 
-  constructor(target: { readonly host: string; readonly port: number }) {
-    this.#target = target;
+  /** A function is asked at each connection, as a load balancer would be. */
+  constructor(target: Target | (() => Target)) {
+    this.#target = typeof target === 'function' ? target : () => target;
   }
 
   get port(): number {
@@ -69,6 +78,11 @@ export class FaultProxy {
     this.#dropAnswerOf = head;
   }
 
+  /** The next request whose head matches reaches HQ twice; the second answer goes nowhere. */
+  repeatNext(head: RegExp): void {
+    this.#repeat = head;
+  }
+
   /** Cuts every open connection; new ones are served as set. */
   cut(): void {
     for (const { near, far } of this.#pairs) {
@@ -99,12 +113,20 @@ export class FaultProxy {
       near.resetAndDestroy();
       return;
     }
-    const far = connect(this.#target);
+    const far = connect(this.#target());
     far.on('error', () => near.destroy());
     const pair: Pair = { near, far };
     this.#pairs.add(pair);
     let swallow = false;
+    let request: Buffer | undefined;
     near.on('data', (data) => {
+      if (request !== undefined) request = Buffer.concat([request, data]);
+      else if (this.#repeat?.test(data.toString('latin1')) === true) request = data;
+      if (request !== undefined && isWhole(request)) {
+        this.#repeat = undefined;
+        this.#sendAgain(request);
+        request = undefined;
+      }
       if (this.#dropAnswerOf?.test(data.toString('latin1')) === true) {
         this.#dropAnswerOf = undefined;
         swallow = true;
@@ -131,6 +153,17 @@ export class FaultProxy {
     far.on('close', over);
   }
 
+  #sendAgain(request: Buffer): void {
+    const again = connect(this.#target());
+    again.on('error', () => undefined);
+    again.once('data', () => {
+      this.repeated += 1;
+      again.destroy();
+    });
+    again.setTimeout(10_000, () => again.destroy());
+    again.write(request);
+  }
+
   #relay(data: Buffer, to: Socket): void {
     if (this.#fault === 'black-hole') return;
     if (this.#delayMs === 0) to.write(data);
@@ -139,4 +172,12 @@ export class FaultProxy {
         to.write(data);
       }, this.#delayMs);
   }
+}
+
+/** Head and body of a request, as far as its Content-Length says. */
+function isWhole(request: Buffer): boolean {
+  const end = request.indexOf('\r\n\r\n');
+  if (end < 0) return false;
+  const length = /^content-length: *(\d+)/im.exec(request.subarray(0, end).toString('latin1'))?.[1];
+  return request.length >= end + 4 + Number(length ?? 0);
 }
