@@ -35,7 +35,13 @@ export async function settle(world: World): Promise<boolean> {
     for (const what of ['drained', 'caught-up', 'green']) {
       let last = '';
       for (;;) {
-        const { code, stderr, stdout } = await world.command(site, ['status', '--wait', what, '--timeout', '5s']);
+        const { code, stderr, stdout } = await world.command(site, [
+          'status',
+          '--wait',
+          what,
+          '--timeout',
+          '5s',
+        ]);
         if (code === 0) break;
         last = lastLines(stderr === '' ? stdout : stderr);
         if (performance.now() > giveUp) {
@@ -54,7 +60,8 @@ export async function settle(world: World): Promise<boolean> {
 export async function retryParked(world: World): Promise<void> {
   for (const site of world.sites) {
     const dead = await readDead(world.hq.pool);
-    if (dead.some(({ store_id }) => store_id === site.id)) await world.command('HQ', ['queue', 'retry', site.code]);
+    if (dead.some(({ store_id }) => store_id === site.id))
+      await world.command('HQ', ['queue', 'retry', site.code]);
   }
 }
 
@@ -96,12 +103,16 @@ async function checkFacts(world: World, site: Site, tally: Tally): Promise<void>
       tally.atHq += 1;
       if (entry.state === 'failed') world.violate('invented', `${site.code}: ${entry.fact} was rolled back`);
       else if (content !== entry.content)
-        world.violate('changed', `${site.code}: ${entry.fact} is ${content}, the till wrote ${entry.content}`);
+        world.violate(
+          'changed',
+          `${site.code}: ${entry.fact} is ${content}, the till wrote ${entry.content}`,
+        );
     } else if (committed && entry.gone !== undefined) tally.gone += 1;
     else if (committed) world.violate('lost', `${site.code}: ${entry.fact} (${entry.state})`);
   }
   for (const fact of atHq.content.keys())
-    if (world.oracle.of(fact) === undefined) world.violate('invented', `${site.code}: ${fact}, no till wrote it`);
+    if (world.oracle.of(fact) === undefined)
+      world.violate('invented', `${site.code}: ${fact}, no till wrote it`);
 }
 
 function checkTable(

@@ -8,13 +8,16 @@ import { readFacts } from './facts.ts';
 import { Machine } from './machine.ts';
 import type { Entry } from './oracle.ts';
 import type { Fault, FaultKind, Plan } from './plan.ts';
-import { Program } from './programs.ts';
+import { lastLines, Program } from './programs.ts';
+import { readHead, readStore } from './readings.ts';
 import { Till } from './till.ts';
 import type { Site, World } from './world.ts';
 
 const PUSH = /^POST \/api\/v1\/sync\/push/;
 /** Below it a light may rightly still be green. */
 const RED_AFTER_MS = 3_000;
+/** How long a way back waits until it matters. */
+const MORE_MS = 10_000;
 
 export class Injector {
   readonly #world: World;
@@ -50,15 +53,18 @@ export class Injector {
       this.#world.note(`fault ${n} ${kind} ${target} ${lastsMs} ms ${amount}`);
       await this.#carryOut(fault);
       this.counts[kind] = (this.counts[kind] ?? 0) + 1;
-      this.#world.note(`fault ${n} over`);
+      this.#world.note(`fault ${n} ${kind} over`);
     } catch (error) {
-      this.#world.violate('bench', `fault ${n} ${kind} ${target}: ${error instanceof Error ? error.message : String(error)}`);
+      this.#world.violate(
+        'bench',
+        `fault ${n} ${kind} ${target}: ${error instanceof Error ? error.message : String(error)}`,
+      );
     }
   }
 
   /** Two faults on one thing take turns. */
   async #locked<T>(names: readonly string[], work: () => Promise<T>): Promise<T> {
-    const before = names.map((name) => this.#locks.get(name));
+    const before = names.map(async (name) => this.#locks.get(name));
     const mine = Promise.all(before).then(work);
     const settled = mine.catch(() => undefined);
     for (const name of names) this.#locks.set(name, settled);
@@ -165,7 +171,10 @@ export class Injector {
     if (code === 69) return; // its database is away: it cannot tell, and says so
     const view = JSON.parse(stdout) as { connection?: { indicator?: string } };
     if (code !== 1 || view.connection?.indicator !== 'red')
-      this.#world.violate('light', `${site.code}: ${view.connection?.indicator ?? '?'}, exit ${code ?? '?'}, on a dead line`);
+      this.#world.violate(
+        'light',
+        `${site.code}: ${view.connection?.indicator ?? '?'}, exit ${code ?? '?'}, on a dead line`,
+      );
   }
 
   async #killed(lock: string, program: Program, lastsMs: number): Promise<void> {
@@ -189,9 +198,10 @@ export class Injector {
     const first = site.daemon.pid;
     const second = await startPossync(site.daemon.args, { env: site.daemon.env, cwd: this.#world.runDir });
     await Promise.race([second.ended(30_000).catch(() => undefined), pause(10_000)]);
-    const stayed = second.running;
+    const serves = second.running && second.stdout.includes('"event":"ready"');
     await second.stop();
-    if (stayed && site.daemon.pid === first && first !== undefined && !site.machine.isDown)
+    this.#world.note(`the second daemon of ${site.code} said: ${lastLines(second.stdout + second.stderr)}`);
+    if (serves && site.daemon.pid === first && first !== undefined && !site.machine.isDown)
       this.#world.violate('twice', `two daemons serve ${site.code}`);
   }
 
@@ -206,10 +216,13 @@ export class Injector {
   async #rewindStore(site: Site, { n, lastsMs }: Fault): Promise<void> {
     const world = this.#world;
     const copy = join(world.runDir, `copy-${n}`);
-    const names = ['history', `machine ${site.code}`, `daemon ${site.code}`];
-    await this.#locked(names, () => site.machine.copyTo(copy));
+    const seq = await this.#locked([`machine ${site.code}`], async () => {
+      await site.machine.copyTo(copy);
+      return (await readStore(site.machine.pool)).sealed;
+    });
     await pause(lastsMs);
-    await this.#locked(names, async () => {
+    await this.#untilHqHasMore(site, seq);
+    await this.#locked(['history', `machine ${site.code}`, `daemon ${site.code}`], async () => {
       let known = new Set<Entry>();
       await site.daemon.kill();
       await site.machine.whileDown(async () => {
@@ -226,14 +239,25 @@ export class Injector {
     await rm(copy, { recursive: true, force: true });
   }
 
+  /** A way back of which HQ has heard nothing is only a power cut: HQ shall have what the copy has not. */
+  async #untilHqHasMore(site: Site, seq: number): Promise<void> {
+    for (const giveUp = performance.now() + MORE_MS; performance.now() < giveUp;) {
+      const inbox = await readHead(this.#world.hq.pool).then(
+        ({ inboxes }) => inboxes.find(({ store_id }) => store_id === site.id),
+        () => undefined,
+      );
+      if (inbox !== undefined && inbox.seq > seq) return;
+      await pause(200);
+    }
+  }
+
   async #rewindHq({ n, lastsMs, amount }: Fault): Promise<void> {
     const world = this.#world;
     const { hq, servers, sites } = world;
     const copy = join(world.runDir, `copy-${n}`);
-    const names = ['history', 'machine HQ', ...servers.map((_, index) => `server ${index}`)];
-    await this.#locked(names, () => hq.copyTo(copy));
+    await this.#locked(['machine HQ'], () => hq.copyTo(copy));
     await pause(lastsMs);
-    await this.#locked(names, async () => {
+    await this.#locked(['history', 'machine HQ'], async () => {
       const stopped = amount % 2 === 0; // else its processes live through it
       if (stopped) for (const server of servers) await server.kill();
       await hq.whileDown(async () => {
@@ -249,10 +273,10 @@ export class Injector {
   }
 
   /** The copy has the same credential, goes through the same line, and sells on the same register. */
-  async #cloneStore(site: Site, { n, lastsMs }: Fault): Promise<void> {
+  async #cloneStore(site: Site, { n, lastsMs, amount }: Fault): Promise<void> {
     const world = this.#world;
     const copy = join(world.runDir, `copy-${n}`);
-    await this.#locked(['history', `machine ${site.code}`], () => site.machine.copyTo(copy));
+    await this.#locked([`machine ${site.code}`], () => site.machine.copyTo(copy));
     const stateDir = join(world.runDir, `state-clone-${n}`);
     await mkdir(stateDir, { mode: 0o700 });
     await cp(join(site.stateDir, 'credential'), join(stateDir, 'credential'), { preserveTimestamps: true });
@@ -287,14 +311,27 @@ export class Injector {
         world.violate('till', `clone: ${what}`);
       },
     });
-    await daemon.start();
-    const selling = till.run(open.signal);
-    await pause(lastsMs);
-    open.abort();
-    await selling;
+    const live = async (): Promise<void> => {
+      await daemon.start();
+      const selling = till.run(open.signal);
+      await pause(lastsMs);
+      open.abort();
+      await selling;
+    };
+    // Every other time the first machine is off meanwhile, so that the copy is let in.
+    if (amount % 2 === 0) await live();
+    else
+      await this.#locked([`daemon ${site.code}`], async () => {
+        await site.daemon.kill();
+        await live();
+        await site.daemon.start();
+      });
     await this.#locked(['history'], async () => {
       await daemon.kill();
-      this.gone += world.oracle.cloneEnded(site.code, await patiently(() => readFacts(world.hq.pool, site.id)));
+      this.gone += world.oracle.cloneEnded(
+        site.code,
+        await patiently(() => readFacts(world.hq.pool, site.id)),
+      );
     });
     await machine.stop();
   }
@@ -302,7 +339,7 @@ export class Injector {
 
 /** HQ may be down for another fault at this moment. */
 async function patiently<T>(work: () => Promise<T>): Promise<T> {
-  for (const giveUp = performance.now() + 60_000; ; ) {
+  for (const giveUp = performance.now() + 60_000; ;) {
     try {
       return await work();
     } catch (error) {
@@ -313,9 +350,8 @@ async function patiently<T>(work: () => Promise<T>): Promise<T> {
 }
 
 async function whileTime(lastsMs: number, again: () => void): Promise<void> {
-  for (const end = performance.now() + lastsMs; performance.now() < end; ) {
+  for (const end = performance.now() + lastsMs; performance.now() < end;) {
     again();
     await pause(100);
   }
 }
-

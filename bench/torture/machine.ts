@@ -59,7 +59,12 @@ export class Machine {
     this.name = name;
     this.server = server;
     this.url = url;
-    this.pool = createPool({ url: this.url, applicationName: 'torture watch', max: 3, statementTimeoutMs: 20_000 });
+    this.pool = createPool({
+      url: this.url,
+      applicationName: 'torture watch',
+      max: 3,
+      statementTimeoutMs: 20_000,
+    });
     this.#clockFile = clockFile;
     this.environment = environment;
   }
@@ -138,7 +143,7 @@ export class Machine {
   }
 
   async untilUp(): Promise<void> {
-    for (const giveUp = performance.now() + 60_000; ; ) {
+    for (const giveUp = performance.now() + 60_000; ;) {
       try {
         await this.pool.query('select 1');
         return;

@@ -75,7 +75,8 @@ async function main(): Promise<number> {
     runDir,
     say,
   }).finally(() => endProcesses());
-  if (values.json) process.stdout.write(`${JSON.stringify({ schema: 'possync.torture/1', ...result }, null, 2)}\n`);
+  if (values.json)
+    process.stdout.write(`${JSON.stringify({ schema: 'possync.torture/1', ...result }, null, 2)}\n`);
   else process.stdout.write(textOf(result));
   if (result.ok && !values.keep) await rm(runDir, { recursive: true, force: true });
   else {

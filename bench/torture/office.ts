@@ -140,10 +140,10 @@ async function movePair(tx: Queryable, random: Random, version: number): Promise
 
 async function moveDuty(tx: Queryable, random: Random, version: number): Promise<void> {
   const n = 1 + random.int(5);
-  await tx.query(`update public.users set display_name = 'version ' || $2::integer where username = 'person ' || $1::integer`, [
-    n,
-    version,
-  ]);
+  await tx.query(
+    `update public.users set display_name = 'version ' || $2::integer where username = 'person ' || $1::integer`,
+    [n, version],
+  );
   if (random.chance(0.2)) await pause(15);
   await tx.query(
     `update public.roles set name = 'role ' || $1::integer || ' version ' || $2::integer where name like 'role ' || $1::integer || ' %'`,

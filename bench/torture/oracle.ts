@@ -44,23 +44,24 @@ export class Oracle {
     commit: () => Promise<unknown>,
   ): Promise<void> {
     const all = [...Object.keys(facts).map(idOf), ...records];
-    const entries = Object.entries(facts).map(
-      ([fact, content]): Entry => ({
-        fact,
-        store,
-        content,
-        records: all,
-        state: 'begun',
-        inStore: !clone,
-        gone: undefined,
-      }),
-    );
+    const entries = Object.entries(facts).map(([fact, content]): Entry => ({
+      fact,
+      store,
+      content,
+      records: all,
+      state: 'begun',
+      inStore: !clone,
+      gone: undefined,
+    }));
     // A fact can be tried again (a transfer shipped after a broken commit): the last attempt counts.
     for (const entry of entries) this.#entries.set(entry.fact, entry);
     const end = (state: Entry['state']): void => {
       for (const entry of entries) {
         entry.state = state;
-        appendFileSync(this.#file, `${new Date().toISOString()} ${store} ${state} ${entry.fact} ${entry.content}\n`);
+        appendFileSync(
+          this.#file,
+          `${new Date().toISOString()} ${store} ${state} ${entry.fact} ${entry.content}\n`,
+        );
       }
       if (state === 'committed') this.transactions += 1;
       else this.failed += 1;

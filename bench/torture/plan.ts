@@ -9,17 +9,33 @@ export const KINDS = {
   delay: { on: 'line', lasts: [2, 6], what: 'each piece of data arrives later' },
   'half-close': { on: 'line', lasts: [1, 3], what: "HQ's side ends its direction" },
   'lost-answer': { on: 'line', lasts: [4, 8], what: 'HQ has taken a push, its answer never arrives' },
-  duplicate: { on: 'line', lasts: [4, 8], what: 'a push arrives twice, the second time at any process of HQ' },
+  duplicate: {
+    on: 'line',
+    lasts: [4, 8],
+    what: 'a push arrives twice, the second time at any process of HQ',
+  },
   'kill-daemon': { on: 'store', lasts: [0, 2], what: 'kill -9 of a store daemon' },
   'kill-hq': { on: 'server', lasts: [0, 2], what: 'kill -9 of a process of HQ' },
   'freeze-daemon': { on: 'store', lasts: [1, 12], what: 'SIGSTOP, later SIGCONT' },
   'freeze-hq': { on: 'server', lasts: [1, 12], what: 'SIGSTOP, later SIGCONT' },
-  'second-daemon': { on: 'store', lasts: [0, 0], what: 'a second daemon on the same database: it must refuse' },
-  'kill-backend': { on: 'machine', lasts: [0, 0], what: 'kill -9 of a PostgreSQL backend, so of all of them' },
+  'second-daemon': {
+    on: 'store',
+    lasts: [0, 0],
+    what: 'a second daemon on the same database: it must refuse',
+  },
+  'kill-backend': {
+    on: 'machine',
+    lasts: [0, 0],
+    what: 'kill -9 of a PostgreSQL backend, so of all of them',
+  },
   'pg-fast': { on: 'machine', lasts: [0, 0], what: 'PostgreSQL restarted, fast' },
   'pg-immediate': { on: 'machine', lasts: [0, 0], what: 'PostgreSQL restarted, immediate' },
   'pg-power': { on: 'machine', lasts: [0, 0], what: 'PostgreSQL and all its backends killed, started again' },
-  'rewind-store': { on: 'store', lasts: [3, 10], what: "a store's database goes back to a copy of some seconds ago" },
+  'rewind-store': {
+    on: 'store',
+    lasts: [3, 10],
+    what: "a store's database goes back to a copy of some seconds ago",
+  },
   'rewind-hq': { on: 'hq', lasts: [3, 10], what: "HQ's database goes back to a copy of some seconds ago" },
   'clone-store': { on: 'store', lasts: [5, 10], what: 'a copy of a store runs beside it, tills and all' },
   'clock-step': { on: 'machine', lasts: [3, 8], what: 'the wall clock of a machine steps by up to a day' },
@@ -62,7 +78,6 @@ const LAST_BEFORE_END_MS = 3_000;
 const GAP_MS = [300, 2_300] as const;
 /** Each of them stops a whole machine: drawn once a deck; the others twice. */
 const HEAVY = new Set<FaultKind>([
-  'rewind-store',
   'rewind-hq',
   'clone-store',
   'disk-full',

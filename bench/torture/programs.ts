@@ -1,6 +1,6 @@
 /** The programs of possync in a run, started again whenever they end, as systemd would. */
 import { setTimeout as pause } from 'node:timers/promises';
-import { startPossync, type TestProcess } from '../../test/support/process.ts';
+import { startPossync, type Ended, type TestProcess } from '../../test/support/process.ts';
 
 /** Ends that a program may choose by itself while its database or the network is broken. */
 const EXPECTED_EXITS = new Set([0, 69, 73, 75]);
@@ -14,6 +14,8 @@ export class Program {
   #process: TestProcess | undefined;
   #wanted = false;
   #loop: Promise<void> | undefined;
+  /** Two faults may mean the same program: its starts and ends take turns. */
+  #turn: Promise<void> = Promise.resolve();
   /** How often it ended by itself and was started again. */
   restarts = 0;
 
@@ -44,10 +46,22 @@ export class Program {
   }
 
   async start(): Promise<void> {
-    if (this.#wanted) return;
-    this.#wanted = true;
-    await this.#spawn();
-    this.#loop = this.#supervise();
+    await this.#inTurn(async () => {
+      if (this.#wanted) return;
+      this.#wanted = true;
+      await this.#spawn();
+      this.#loop = this.#supervise();
+    });
+  }
+
+  async #inTurn(work: () => Promise<void>): Promise<void> {
+    const mine = this.#turn.then(work);
+    this.#turn = mine.catch(() => undefined);
+    await mine;
+  }
+
+  #isWanted(): boolean {
+    return this.#wanted;
   }
 
   async #spawn(): Promise<void> {
@@ -62,7 +76,7 @@ export class Program {
         continue;
       }
       const end = await process?.ended();
-      if (!this.#wanted) return;
+      if (!this.#isWanted()) return;
       this.restarts += 1;
       const known = end?.code === null || (end !== undefined && EXPECTED_EXITS.has(end.code));
       if (!known)
@@ -74,20 +88,27 @@ export class Program {
 
   /** SIGKILL; stays down until `start`. */
   async kill(): Promise<void> {
-    this.#wanted = false;
-    await this.#process?.kill();
-    await this.#loop;
+    await this.#inTurn(async () => {
+      this.#wanted = false;
+      await this.#process?.kill();
+      await this.#loop;
+    });
   }
 
   /** SIGTERM: it must end by itself, with 0. */
   async stop(): Promise<void> {
     if (!this.#wanted) return;
-    this.#wanted = false;
-    this.signal('SIGCONT');
-    const end = await this.#process?.stop();
-    await this.#loop;
+    let end: Ended | undefined;
+    await this.#inTurn(async () => {
+      this.#wanted = false;
+      this.signal('SIGCONT');
+      end = await this.#process?.stop();
+      await this.#loop;
+    });
     if (end !== undefined && end.code !== 0)
-      this.#fault(`${this.name} did not stop cleanly: ${end.code ?? end.signal ?? ''}: ${lastLines(end.stderr)}`);
+      this.#fault(
+        `${this.name} did not stop cleanly: ${end.code ?? end.signal ?? ''}: ${lastLines(end.stderr)}`,
+      );
   }
 
   signal(signal: 'SIGSTOP' | 'SIGCONT'): void {

@@ -29,7 +29,7 @@ export interface StoreReading {
 }
 
 export async function readStore(store: Queryable): Promise<StoreReading> {
-  return queryOne<StoreReading & { [column: string]: unknown }>(
+  return queryOne<StoreReading & Record<string, unknown>>(
     store,
     `select c.pos as cursor, c.nonce::text as nonce, s.epoch, s.seq as sealed, d.epoch as "ackedEpoch", d.seq as acked,
             encode(d.chain, 'hex') as chain
@@ -122,7 +122,13 @@ export interface Dead {
 }
 
 export async function readDead(hq: Queryable): Promise<Dead[]> {
-  const { rows } = await hq.query<{ store_id: number; seq: number; kind: string; error: string; body: string }>(
+  const { rows } = await hq.query<{
+    store_id: number;
+    seq: number;
+    kind: string;
+    error: string;
+    body: string;
+  }>(
     'select d.store_id, d.seq, d.kind, d.error, d.body from possync.dead d order by d.store_id, d.epoch, d.seq',
   );
   return rows;
@@ -130,7 +136,9 @@ export async function readDead(hq: Queryable): Promise<Dead[]> {
 
 /** Transfers that nobody but their store may know of. */
 export async function readDrafts(store: Queryable): Promise<Set<string>> {
-  return new Set(await texts(store, `select t.id::text as what from public.transfers t where t.status = 'draft'`));
+  return new Set(
+    await texts(store, `select t.id::text as what from public.transfers t where t.status = 'draft'`),
+  );
 }
 
 async function texts(db: Queryable, sql: string): Promise<string[]> {

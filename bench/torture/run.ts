@@ -86,9 +86,9 @@ async function play(
   const began = performance.now();
   await until(
     async () =>
-      (await Promise.all(world.sites.map((site) => world.command(site, ['status', '--wait', 'caught-up'])))).every(
-        ({ code }) => code === 0,
-      ),
+      (
+        await Promise.all(world.sites.map((site) => world.command(site, ['status', '--wait', 'caught-up'])))
+      ).every(({ code }) => code === 0),
     { what: 'every store had the catalogue', timeoutMs: 60_000 },
   );
   const selling = new AbortController();
@@ -118,7 +118,13 @@ async function play(
   const injector = new Injector(world, seed);
   const work = [
     ...tills.map((till) => till.run(selling.signal)),
-    runOffice(world.hq.pool, world.sites.map(({ id }) => id), random.fork('office'), office, selling.signal),
+    runOffice(
+      world.hq.pool,
+      world.sites.map(({ id }) => id),
+      random.fork('office'),
+      office,
+      selling.signal,
+    ),
   ];
   const looking = [watch.run(watching.signal), operator.run(watching.signal)];
   say(`broken for ${plan.durationMs / 1_000} s`);
@@ -132,7 +138,10 @@ async function play(
   watching.abort();
   await Promise.all(looking);
   const end = await check(world);
-  const restarts = [...world.servers, ...world.sites.map(({ daemon }) => daemon)].reduce((n, p) => n + p.restarts, 0);
+  const restarts = [...world.servers, ...world.sites.map(({ daemon }) => daemon)].reduce(
+    (n, p) => n + p.restarts,
+    0,
+  );
   await world.close();
   return {
     seed,

@@ -78,7 +78,7 @@ export class Till {
         await this.#db?.end().catch(() => undefined);
         this.#db = undefined;
         this.#session = undefined;
-        if (wasDown || machine.isDown || (await becomesDown(machine))) this.interrupted += 1;
+        if (wasDown || (await isAway(machine))) this.interrupted += 1;
         else failed(`${store.code} ${registerCode}: ${describe(error)}`);
         await pause(200);
       }
@@ -244,7 +244,9 @@ export class Till {
     if (found === undefined) return;
     const { id, content } = found;
     if (step === 'arriving') {
-      await this.#attempt(db, { facts: { [`receipt:${id}`]: content } }, () => writeReceipt(db, id, this.#userId));
+      await this.#attempt(db, { facts: { [`receipt:${id}`]: content } }, () =>
+        writeReceipt(db, id, this.#userId),
+      );
       return;
     }
     const to = step === 'draft' ? 'pending' : random.chance(0.85) ? 'in_transit' : 'cancelled';
@@ -256,8 +258,9 @@ export class Till {
   }
 }
 
-/** A crash that the till felt first: give the bench a moment to know of it. */
-async function becomesDown(machine: Machine): Promise<boolean> {
+/** A till may feel a crash before the bench knows of it. */
+async function isAway(machine: Machine): Promise<boolean> {
+  if (machine.isDown) return true;
   await pause(300);
   return machine.isDown;
 }

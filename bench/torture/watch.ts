@@ -1,6 +1,13 @@
 /** Looks at every database all the time: what must never be seen is not seen, not even for a moment. */
 import { setTimeout as pause } from 'node:timers/promises';
-import { readCauseless, readDoubled, readHalves, readHead, readStore, type InboxReading } from './readings.ts';
+import {
+  readCauseless,
+  readDoubled,
+  readHalves,
+  readHead,
+  readStore,
+  type InboxReading,
+} from './readings.ts';
 import type { Site, World } from './world.ts';
 
 const EVERY_MS = 150;
@@ -41,7 +48,8 @@ export class Watch {
   /** Invariants 7, 8 and 17 in one store. */
   #storeLook(site: Site): () => Promise<void> {
     const world = this.#world;
-    let before: { era: string; cursor: number; nonce: string | null } | undefined;
+    let before: { era: string; cursor: number } | undefined;
+    let resyncs = 0;
     return async () => {
       const era = `${site.era}/${world.hqEra}`;
       for (const half of await readHalves(site.machine.pool))
@@ -49,12 +57,15 @@ export class Watch {
       const own = await readStore(site.machine.pool);
       const { inboxes } = await readHead(world.hq.pool);
       if (era !== `${site.era}/${world.hqEra}`) return; // something went back meanwhile: read again
-      if (before?.era === era && own.cursor < before.cursor)
-        world.violate('monotone', `${site.code}: cursor ${before.cursor} became ${own.cursor}`);
-      before = { era, cursor: own.cursor, nonce: own.nonce };
+      // Once for each time that HQ went back, a store begins its download anew, as soon as HQ tells it.
+      if (before?.era === era && own.cursor < before.cursor) {
+        if (resyncs < world.hqEra) resyncs += 1;
+        else world.violate('monotone', `${site.code}: cursor ${before.cursor} became ${own.cursor}`);
+      }
+      before = { era, cursor: own.cursor };
       const inbox = inboxes.find(({ store_id }) => store_id === site.id);
       // Read after the store: HQ can only be further.
-      if (inbox === undefined || inbox.epoch !== own.ackedEpoch || world.hqEra > 0 || site.era > 0) return;
+      if (inbox?.epoch !== own.ackedEpoch || world.hqEra > 0 || site.era > 0) return;
       if (own.acked > inbox.seq)
         world.violate('acked', `${site.code}: ${own.acked} acknowledged, HQ has ${inbox.seq}`);
     };
@@ -74,8 +85,11 @@ export class Watch {
         if (head < before.head) world.violate('monotone', `HQ's head ${before.head} became ${head}`);
         for (const was of before.inboxes) {
           const is = inboxes.find(({ store_id }) => store_id === was.store_id);
-          if (is === undefined || is.epoch < was.epoch || (is.epoch === was.epoch && is.seq < was.seq))
-            world.violate('monotone', `inbox of ${was.store_id}: ${was.epoch}/${was.seq} became ${is?.epoch ?? 0}/${is?.seq ?? 0}`);
+          if (is === undefined || wentBack(was, is))
+            world.violate(
+              'monotone',
+              `inbox of ${was.store_id}: ${was.epoch}/${was.seq} became ${is?.epoch ?? 0}/${is?.seq ?? 0}`,
+            );
         }
       }
       before = { era, head, inboxes };
@@ -90,4 +104,8 @@ export class Watch {
     const rewritten = world.oracle.rewritten();
     for (const { id, what } of causeless) if (!rewritten.has(id)) world.violate('order', what);
   }
+}
+
+function wentBack(was: InboxReading, is: InboxReading): boolean {
+  return is.epoch < was.epoch || (is.epoch === was.epoch && is.seq < was.seq);
 }

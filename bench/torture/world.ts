@@ -71,10 +71,10 @@ export class World {
     if (hq === undefined) throw new Error('a chain has a head office');
     if (smallDisk) await own.at(-1)?.useSmallDisk();
     const early: Violation[] = [];
-    let world: World | undefined;
+    const holder: { world?: World } = {};
     const fault = (what: string): void => {
-      if (world === undefined) early.push({ kind: 'program', what });
-      else world.violate('program', what);
+      if (holder.world === undefined) early.push({ kind: 'program', what });
+      else holder.world.violate('program', what);
     };
     await possync(hq, runDir, ['hq', 'init']);
     await furnish(hq.pool);
@@ -106,7 +106,8 @@ export class World {
       const machine = own[n];
       if (machine !== undefined) sites.push(await openSite({ runDir, hq, machine, code, ports, fault }));
     }
-    world = new World(runDir, hq, programs, sites, new Oracle(join(runDir, 'oracle.log')), say);
+    const world = new World(runDir, hq, programs, sites, new Oracle(join(runDir, 'oracle.log')), say);
+    holder.world = world;
     for (const { kind, what } of early) world.violate(kind, what);
     return world;
   }
@@ -141,7 +142,9 @@ export class World {
         ? { DATABASE_URL: this.hq.url, LOG_DIR: join(this.runDir, 'log-commands') }
         : where.daemon.env;
     const ended = await runPossync(args, { env, cwd: this.runDir });
-    this.note(`possync ${args.join(' ')} (${where === 'HQ' ? 'HQ' : where.code}): ${ended.code ?? ended.signal ?? ''}`);
+    this.note(
+      `possync ${args.join(' ')} (${where === 'HQ' ? 'HQ' : where.code}): ${ended.code ?? ended.signal ?? ''}`,
+    );
     return ended;
   }
 
@@ -187,7 +190,8 @@ async function possync(
     cwd: runDir,
     ...(more.input === undefined ? {} : { input: more.input }),
   });
-  if (code !== 0) throw new Error(`possync ${args.join(' ')} ended with ${code ?? 'a signal'}: ${lastLines(stderr)}`);
+  if (code !== 0)
+    throw new Error(`possync ${args.join(' ')} ended with ${code ?? 'a signal'}: ${lastLines(stderr)}`);
   return stdout;
 }
 
@@ -218,7 +222,13 @@ async function openSite(options: {
     return { host: '127.0.0.1', port: ports[turn % ports.length] ?? 0 };
   });
   await line.open();
-  const token = await possync(hq, runDir, ['token', 'issue', code, '--hq-url', `http://127.0.0.1:${line.port}`]);
+  const token = await possync(hq, runDir, [
+    'token',
+    'issue',
+    code,
+    '--hq-url',
+    `http://127.0.0.1:${line.port}`,
+  ]);
   const stateDir = join(runDir, `state-${code}`);
   await possync(machine, runDir, ['store', 'init', '--token-file', '-'], {
     env: { POSSYNC_STATE_DIR: stateDir },
