@@ -102,3 +102,30 @@ async function lockedError(db: Queryable, table: string, cause: unknown): Promis
     cause,
   });
 }
+
+export interface TriggerFaults {
+  /** `table.trigger` */
+  readonly missing: readonly string[];
+  /** Switched off, or firing for replicas only: what is written meanwhile is not captured. */
+  readonly disabled: readonly string[];
+}
+
+/** Which of these triggers would not fire for an ordinary writer. */
+export async function triggerFaults(
+  db: Queryable,
+  wanted: readonly { readonly table: string; readonly name: string }[],
+): Promise<TriggerFaults> {
+  const { rows } = await db.query<{ name: string; enabled: string | null }>(
+    `select w.tbl || '.' || w.trg as name, t.tgenabled::text as enabled
+       from unnest($1::text[], $2::text[]) with ordinality as w(tbl, trg, n)
+       left join pg_catalog.pg_trigger t
+         on t.tgrelid = to_regclass(format('public.%I', w.tbl)) and t.tgname = w.trg and not t.tgisinternal
+      order by w.n`,
+    [wanted.map(({ table }) => table), wanted.map(({ name }) => name)],
+  );
+  return {
+    missing: rows.filter(({ enabled }) => enabled === null).map(({ name }) => name),
+    // O fires for everybody but replicas, A always.
+    disabled: rows.filter(({ enabled }) => enabled === 'D' || enabled === 'R').map(({ name }) => name),
+  };
+}

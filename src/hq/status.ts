@@ -5,6 +5,7 @@
  */
 import type pg from 'pg';
 import { ERRORS, type ErrorCode } from '../core/errors.ts';
+import { captureFault } from '../db/health.ts';
 import { withTransaction } from '../db/transaction.ts';
 import { CLOSE } from '../protocol/http.ts';
 import {
@@ -31,11 +32,16 @@ export async function readHqStatus(pool: pg.Pool, { storeId }: HqStatusOptions =
     async (tx) => {
       const { head, rows } = await readStoreRows(tx, storeId);
       const types = await readTypes(tx, storeId);
+      const fault = await captureFault(tx, 'hq');
       const stores = rows.map((row) => storeView(row, types.get(row.id)));
       const serving = stores.filter(isServing);
       return {
         role: 'hq' as const,
         head,
+        database: {
+          state: fault === undefined ? ('ok' as const) : ('failing' as const),
+          reason: fault ?? null,
+        },
         summary: {
           stores: stores.length,
           connected: serving.filter((store) => store.connection.indicator === 'green').length,

@@ -32,6 +32,12 @@ export interface ConnectionView {
   readonly next_attempt_at: string | null;
 }
 
+/** Whether the database of this side takes and captures what is written: the light says nothing about that. */
+export interface DatabaseView {
+  readonly state: 'ok' | 'failing';
+  readonly reason: ReasonView | null;
+}
+
 export interface TodayView {
   readonly business_date: string;
   /** Completed sales of kind sale: how many, Σ total, Σ tax_total. */
@@ -78,6 +84,7 @@ export interface HqStoreView {
 export interface HqStatusView {
   readonly role: 'hq';
   readonly head: number;
+  readonly database: DatabaseView;
   readonly summary: {
     readonly stores: number;
     readonly connected: number;
@@ -120,6 +127,7 @@ export interface StoreStatusView {
     readonly last_applied_at: string | null;
     readonly error: ReasonView | null;
   };
+  readonly database: DatabaseView;
   readonly last_sync_at: string | null;
   readonly token: {
     readonly kid: string;

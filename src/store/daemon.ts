@@ -178,6 +178,7 @@ class Daemon {
           stateDir: options.stateDir,
           source: 'daemon',
           loopP99Ms: this.#loop.p99Ms,
+          writeFault: this.#recorder.fault,
         }),
       indicator: () => {
         const { indicator, reason } = this.#link.snapshot();

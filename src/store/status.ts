@@ -5,7 +5,8 @@
  * seconds; so the answer is the same from the daemon, and possible without it.
  */
 import type pg from 'pg';
-import { ERRORS, isErrorCode, type ErrorCode } from '../core/errors.ts';
+import { ERRORS, isErrorCode, type ErrorCode, type PossyncError } from '../core/errors.ts';
+import { captureFault, type DatabaseFault } from '../db/health.ts';
 import { withTransaction } from '../db/transaction.ts';
 import { expiryWarning } from '../protocol/expiry.ts';
 import {
@@ -13,6 +14,7 @@ import {
   OFFLINE_AFTER_MS,
   STALLED_AFTER_MS,
   type ConnectionView,
+  type DatabaseView,
   type ReasonView,
   type StatusWord,
   type StoreStatusView,
@@ -21,6 +23,7 @@ import { readCredential, type StoreCredential } from './credential.ts';
 import { readMirrorState, type MirrorState } from './mirror/cursor.ts';
 import { readStoreIdentity } from './outbox/identity.ts';
 import { countQueue, type QueueCounts } from './outbox/queue.ts';
+import { diskFree } from './outbox/retention.ts';
 import {
   readLinkRow,
   readNowMs,
@@ -31,18 +34,24 @@ import {
   type DbSelfRow,
 } from './status-rows.ts';
 
+/** Less than this and the next page of a table may find no room. */
+const DISK_FULL_SHARE = 0.01;
+
 export interface StoreStatusOptions {
   readonly stateDir: string;
   /** The daemon says `daemon`: it runs, whatever the age of its last row. */
   readonly source: StoreStatusView['source'];
   readonly loopP99Ms?: number | null;
+  /** Why the daemon could not write its state just now, if so: it then says the rest from what it can still read. */
+  readonly writeFault?: PossyncError | undefined;
 }
 
 export async function readStoreStatus(
   pool: pg.Pool,
-  { stateDir, source, loopP99Ms = null }: StoreStatusOptions,
+  { stateDir, source, loopP99Ms = null, writeFault }: StoreStatusOptions,
 ): Promise<StoreStatusView> {
   const credential = await credentialIfAny(stateDir);
+  const free = await diskFree(pool);
   return await withTransaction(
     pool,
     async (tx) => {
@@ -52,6 +61,7 @@ export async function readStoreStatus(
       const link = await readLinkRow(tx);
       const queue = await countQueue(tx);
       const mirror = await readMirrorState(tx);
+      const fault = writeFault ?? diskFault(free, queue) ?? (await captureFault(tx, 'store'));
       // A daemon that was stopped says so in its last row: it is idle although it has a store to connect.
       const stopped = link === undefined || (link.state === 'idle' && identity !== undefined);
       const running = source === 'daemon' || (!stopped && nowMs - link.writtenMs <= FRESH_MS);
@@ -73,6 +83,7 @@ export async function readStoreStatus(
         connection,
         upstream: upstreamOf(queue, green, nowMs),
         downstream: downstreamOf(mirror, link, green),
+        database: databaseOf(fault),
         last_sync_at: lastSyncMs === null ? null : new Date(lastSyncMs).toISOString(),
         token: tokenOf(credential, link, nowMs),
         tls: tlsOf(link, nowMs),
@@ -92,6 +103,23 @@ export async function readStoreStatus(
     },
     { isolation: 'repeatable read', readOnly: true },
   );
+}
+
+/** A till that cannot write is told by PostgreSQL alone; so the disk itself is looked at. */
+function diskFault(free: number | undefined, { lastError }: QueueCounts): DatabaseFault | undefined {
+  const full = free !== undefined && free < DISK_FULL_SHARE;
+  if (!full && lastError !== 'PS-DB-DISK') return undefined;
+  return {
+    code: 'PS-DB-DISK',
+    message: full ? 'the disk of PostgreSQL is full' : 'PostgreSQL is out of disk space',
+    hint: ERRORS['PS-DB-DISK'].hint,
+  };
+}
+
+function databaseOf(fault: DatabaseFault | PossyncError | undefined): DatabaseView {
+  if (fault === undefined) return { state: 'ok', reason: null };
+  const { code, message, hint } = fault;
+  return { state: 'failing', reason: { code, message, hint } };
 }
 
 /** A credential that cannot be read is a finding of its own (the daemon's reason), not a reason to show nothing. */

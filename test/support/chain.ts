@@ -30,8 +30,11 @@ export class TestHq {
     this.pool = createPool({ url: database.url, applicationName: 'possync test hq', max: 4 });
   }
 
-  static async open(label: string, options: Partial<HqOptions> = {}): Promise<TestHq> {
-    const hq = new TestHq(await hqDatabase(`${label}_hq`), options);
+  static async open(
+    label: string,
+    { database, ...options }: Partial<HqOptions> & { database?: TestDatabase } = {},
+  ): Promise<TestHq> {
+    const hq = new TestHq(database ?? (await hqDatabase(`${label}_hq`)), options);
     await hq.start();
     return hq;
   }
@@ -107,7 +110,10 @@ export class TestStore {
   static async open(
     hq: TestHq,
     code: string,
-    { hqUrl = hq.running.url, ...options }: Partial<DaemonOptions> & { hqUrl?: string } = {},
+    {
+      hqUrl = hq.running.url,
+      ...options
+    }: Partial<DaemonOptions> & { hqUrl?: string; database?: TestDatabase } = {},
   ): Promise<TestStore> {
     const store = await TestStore.enrolled(hq, code, { hqUrl, ...options });
     await store.start();
@@ -118,10 +124,15 @@ export class TestStore {
   static async enrolled(
     hq: TestHq,
     code: string,
-    { hqUrl = hq.running.url, caFile, ...options }: Partial<DaemonOptions> & { hqUrl?: string } = {},
+    {
+      hqUrl = hq.running.url,
+      caFile,
+      database: given,
+      ...options
+    }: Partial<DaemonOptions> & { hqUrl?: string; database?: TestDatabase } = {},
   ): Promise<TestStore> {
     const added = await addStore(hq.pool, { code, name: `Store ${code}`, timeZone: 'UTC' }, 'test');
-    const database = await storeDatabase(`store_${code}`);
+    const database = given ?? (await storeDatabase(`store_${code}`));
     const stateDir = await mkdtemp(join(tmpdir(), 'possync-store-'));
     const store = new TestStore(added, database, stateDir, options);
     await store.enrol(hq, { hqUrl, caFile });

@@ -31,12 +31,18 @@ export function renderHqStatus(
   const hidden = stores.length - shown.length;
   return (
     renderHqShort(paint, status) +
+    databaseLines(paint, status) +
     (shown.length === 0 ? '' : storeTable(paint, shown, nowMs)) +
     (shown.some(isRemembered) ? '  * last report before it disconnected; it can only have grown.\n' : '') +
     (hidden > 0 ? `  --all shows the other ${formatCount(hidden)}.\n` : '') +
     (summary.parked > 0 ? '  Parked records: possync queue ls --dead\n' : '') +
     (summary.findings > 0 ? '  What does not add up: possync ledger\n' : '')
   );
+}
+
+function databaseLines(paint: Paint, { database: { reason } }: HqStatusView): string {
+  if (reason === null) return '';
+  return `  ${paint.bad(paint.glyphs.warn)} ${reason.message} (${reason.code})\n  Fix: ${reason.hint}\n`;
 }
 
 export function renderHqShort(paint: Paint, { summary, head }: HqStatusView): string {

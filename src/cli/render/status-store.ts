@@ -12,6 +12,7 @@ export function renderStoreStatus(paint: Paint, status: StoreStatusView, nowMs: 
     ...upstreamLines(paint, status, nowMs),
   ];
   lines.push(labelled('Downstream', downstreamText(paint, status, nowMs)));
+  if (status.database.reason !== null) lines.push(...problemLines('Database', status.database.reason));
   if (status.token !== null) lines.push(labelled('Token', `kid ${status.token.kid}`));
   lines.push(labelled('Today', todayText(status)));
   if (status.daemon.running) lines.push(labelled('Daemon', daemonText(paint, status, nowMs)));
@@ -146,10 +147,12 @@ function daemonText(paint: Paint, { daemon, hq }: StoreStatusView, nowMs: number
   return `${daemon.version ?? '?'}  pid ${daemon.pid ?? '?'}${up}${hq.version === null ? '' : ` ${paint.glyphs.dot} HQ ${hq.version.replace(/^possync /, '')}`}`;
 }
 
-function cashierText({ connection, upstream, store }: StoreStatusView): string {
+function cashierText({ connection, upstream, store, database }: StoreStatusView): string {
   if (store === null) return 'not enrolled yet: possync store init --token-file FILE';
   if (store.status === 'deactivated')
     return 'deactivated at HQ. It keeps selling; everything is saved here and waits.';
+  if (database.reason?.code === 'PS-DB-DISK')
+    return 'cannot save new sales: the disk is full. What was saved is safe.';
   if (upstream.halted !== null)
     return 'keeps selling. Everything is saved here; sending waits for the fix above.';
   return connection.indicator === 'green' && upstream.state === 'idle'

@@ -5,6 +5,7 @@ import { schemaState } from '../../db/migrations.ts';
 import { readEntities } from '../../db/own-types.ts';
 import { createPool } from '../../db/pool.ts';
 import { queryMaybe, queryOne } from '../../db/transaction.ts';
+import { triggerFaults } from '../../db/triggers.ts';
 import { tablesOf, upEntities } from '../../protocol/entities.ts';
 import { fail, pass, warn, type Check, type Finding, type Probe } from '../check.ts';
 import { StepTimeout, within } from '../dial.ts';
@@ -138,16 +139,8 @@ async function checkTriggers(probe: Probe): Promise<Finding> {
   const tables = upEntities(await readEntities(db(probe))).flatMap((entity) =>
     tablesOf(entity).map(({ table }) => table),
   );
-  const { rows } = await db(probe).query<{ name: string; enabled: string }>(
-    `select c.relname || '.' || t.tgname as name, t.tgenabled::text as enabled
-       from pg_trigger t join pg_class c on c.oid = t.tgrelid
-      where c.relnamespace = 'public'::regnamespace and t.tgname like 'possync\\_up\\_%'`,
-  );
-  const found = new Map(rows.map(({ name, enabled }) => [name, enabled]));
-  const wanted = tables.flatMap((table) => EVENTS.map((event) => `${table}.possync_up_${event}`));
-  const missing = wanted.filter((name) => !found.has(name));
-  // O fires for everybody but replicas, A always; R and D leave the tills' writes uncaptured.
-  const disabled = wanted.filter((name) => ['D', 'R'].includes(found.get(name) ?? 'O'));
+  const wanted = tables.flatMap((table) => EVENTS.map((event) => ({ table, name: `possync_up_${event}` })));
+  const { missing, disabled } = await triggerFaults(db(probe), wanted);
   const evidence = { expected: wanted.length, missing, disabled };
   const tableOf = (name: string): string => name.split('.')[0] ?? name;
   const hint = 'run: possync store init (it puts them back; rows written meanwhile: possync store reexport)';

@@ -87,6 +87,8 @@ export class Sealer implements Service {
     this.#announced ??= await readHead(pool);
     await this.#listen();
     const outcome = await withConnection(pool, sealOnce);
+    // A clock that was set back must not put the look off.
+    this.#lookAt = Math.min(this.#lookAt, clock.now() + LOOK_MS);
     if (outcome.result === 'sealed' || this.#hinted || clock.now() >= this.#lookAt) {
       this.#hinted = false;
       this.#lookAt = clock.now() + LOOK_MS;

@@ -63,6 +63,7 @@ export class FeedUpkeep implements Service {
       await this.#clock.sleep(FLUSH_MS, signal);
       try {
         await this.#cursors.flush(upkeep);
+        dueAt = Math.min(dueAt, this.#clock.now() + MAINTENANCE_MS); // the clock may have been set back
         if (this.#clock.now() < dueAt) continue;
         dueAt = this.#clock.now() + MAINTENANCE_MS;
         const { prunedRounds, retiredTransfers } = await maintainFeed(upkeep, entities);

@@ -1,5 +1,7 @@
 /** SQL: writes the link's state into the store's database, at each change and every five seconds, and its history. */
+import { databaseError } from '../../core/classify.ts';
 import type { Clock } from '../../core/clock.ts';
+import type { PossyncError } from '../../core/errors.ts';
 import type { Service } from '../../core/service.ts';
 import { VERSION } from '../../core/version.ts';
 import type { Queryable } from '../../db/transaction.ts';
@@ -30,6 +32,7 @@ export class LinkRecorder implements Service {
   /** The light as the history has it, and since when. */
   #light: { readonly indicator: 'green' | 'red'; readonly sinceMs: number };
   #pending: LinkEvent[] = [];
+  #fault: PossyncError | undefined;
 
   constructor(options: RecorderOptions) {
     this.#options = options;
@@ -84,6 +87,11 @@ export class LinkRecorder implements Service {
     if (this.#pending.length > PENDING_MAX) this.#pending.shift();
   }
 
+  /** Why the last write failed; undefined while all is well. */
+  get fault(): PossyncError | undefined {
+    return this.#fault;
+  }
+
   #beat(): void {
     this.changed();
     this.#cancel = this.#options.clock.after(WRITE_MS, () => {
@@ -99,11 +107,12 @@ export class LinkRecorder implements Service {
         startedMs: this.#startedMs,
       });
       const events = this.#pending.slice();
-      if (events.length === 0) return;
-      await writeLinkEvents(this.#options.db, events, process.pid);
+      if (events.length > 0) await writeLinkEvents(this.#options.db, events, process.pid);
       this.#pending = this.#pending.filter((event) => !events.includes(event));
-    } catch {
-      // PostgreSQL is away: the row grows old, which is exactly what readers must see.
+      this.#fault = undefined;
+    } catch (error) {
+      // PostgreSQL is away, or its disk is full: the row grows old, which is exactly what readers must see.
+      this.#fault = databaseError(error);
     }
   }
 }

@@ -157,6 +157,8 @@ export class Pusher implements Service {
     let dueAt = clock.now() + Math.floor(this.#random() * intervalMs);
     while (!signal.aborted) {
       await this.#listen();
+      // A clock that was set back by a day must not put the tick off by a day.
+      dueAt = Math.min(dueAt, clock.now() + intervalMs);
       const wanted = this.#wanted || clock.now() >= dueAt || (await this.#urgent());
       if (!wanted) {
         await this.#pause(signal, Math.max(0, dueAt - clock.now()));

@@ -85,16 +85,27 @@ async function deleteAcked(pool: pg.Pool, days: number): Promise<number> {
   return rowCount ?? 0;
 }
 
-/** Of the disk that holds PostgreSQL's data, if it is on this machine and may be known. */
-async function diskFree(pool: pg.Pool): Promise<number | undefined> {
+/**
+ * Of the disk that holds this database, if it is on this machine and may be known: the data directory, where the log
+ * of transactions is, or the database's own tablespace, whichever has less.
+ */
+export async function diskFree(pool: pg.Pool): Promise<number | undefined> {
   try {
-    const { directory } = await queryOne<{ directory: string }>(
+    const { directory, tablespace } = await queryOne<{ directory: string; tablespace: string }>(
       pool,
-      `select current_setting('data_directory') as directory`,
+      `select current_setting('data_directory') as directory, pg_tablespace_location(d.dattablespace) as tablespace
+         from pg_database d where d.datname = current_database()`,
     );
-    const { bavail, blocks } = await statfs(directory);
-    return blocks > 0 ? bavail / blocks : undefined;
+    const shares = await Promise.all(
+      [directory, tablespace].filter((path) => path !== '').map((path) => freeOf(path)),
+    );
+    return Math.min(...shares);
   } catch {
     return undefined; // no right to ask, or a database elsewhere: the full retention holds
   }
+}
+
+async function freeOf(path: string): Promise<number> {
+  const { bavail, blocks } = await statfs(path);
+  return blocks > 0 ? bavail / blocks : 1;
 }
