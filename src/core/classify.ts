@@ -31,10 +31,13 @@ export function sqlstateOf(error: unknown): string | undefined {
   return code !== undefined && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
 }
 
-/** A data error: the record is at fault, not the server (SQLSTATE classes 22 and 23, and our own PS…). */
+/**
+ * A data error: the record is at fault, not the server (SQLSTATE classes 22 and 23, and our own PS…). 54000 is a value
+ * too long for its index, 54001 a document nested too deep: sent again, they would stop the store for ever.
+ */
 export function isDataError(error: unknown): boolean {
   const state = sqlstateOf(error);
-  return state !== undefined && /^(22|23|PS)/.test(state);
+  return state !== undefined && /^(22|23|PS|5400[01]$)/.test(state);
 }
 
 /** Worth repeating the same transaction at once or soon: serialization, deadlock, lock or statement timeout. */

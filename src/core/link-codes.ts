@@ -106,6 +106,12 @@ export const LINK_CODES = {
   'PS-HQ-ERROR': { exit: 69, retry: 'slow', hint: 'look at the log of HQ; nothing to do in the store' },
   /** HQ asks to come back later. */
   'PS-HQ-BUSY': { exit: 75, retry: 'slow', hint: 'wait; possync comes back by itself' },
+  /** Too many credentials were refused from this address or under this kid; HQ looks at no unknown one for a while. */
+  'PS-LOGIN-LIMIT': {
+    exit: 75,
+    retry: 'slow',
+    hint: 'wait a minute; if it stays, look at HQ for who sends wrong credentials from the same address',
+  },
   /** HQ's database is not migrated or away. */
   'PS-HQ-NOTREADY': { exit: 69, retry: 'slow', hint: 'run `possync hq init` at HQ and look at its log' },
   /** No HQ server reports its connections: it was killed, or its machine is down. */

@@ -1,34 +1,42 @@
 /** What HQ answers to `possync diagnose`: who it is, what time it has, what arrived, and how the path carries bytes. */
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
+import { addressKey, Buckets } from './buckets.ts';
 import type { Clock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
 import { SOFTWARE } from '../core/version.ts';
 import type { DiagPing, Whoami } from '../protocol/diag.ts';
 import { DIAG_LIMIT_BYTES, ROUTES } from '../protocol/http.ts';
 import { OLDEST_SERVED, PROTOCOL_VERSION } from '../protocol/version.ts';
-import { bearerOf, type App, type Ctx } from './http-answers.ts';
+import type { App, Ctx } from './http-answers.ts';
 import { readBytes } from './http-body.ts';
-import type { Rooms } from './http-routes.ts';
+import type { Caller, Rooms } from './http-routes.ts';
 
-/** Probes need no token: enough for every technician of a chain, too few to hurt. */
-const PROBES_PER_SECOND = 50;
+/** Probes need no token: enough for every technician behind one address, too few to hurt. */
+const PROBES = { burst: 100, perSecond: 20 } as const;
 /** The pause between pieces of `source`: long enough that a proxy which collects the whole answer is seen. */
 const CHUNK_PAUSE_MS = 200;
+const CHUNKS_MAX = 20;
 
 const sourceQuery = z.object({
   bytes: z.coerce.number().int().min(0).max(DIAG_LIMIT_BYTES).default(0),
-  chunks: z.coerce.number().int().min(1).max(20).default(1),
+  chunks: z.coerce.number().int().min(1).max(CHUNKS_MAX).default(1),
 });
 
 export interface DiagOptions {
   readonly hqId: string;
-  readonly rooms: Pick<Rooms, 'authenticate' | 'connections' | 'light'>;
+  readonly rooms: Pick<Rooms, 'connections' | 'light'>;
   readonly clock: Clock;
+  /** Whose request it is; throws where it has no good credential. */
+  readonly login: (c: Ctx) => Promise<Caller>;
 }
 
-export function addDiagRoutes(app: App, { hqId, rooms, clock }: DiagOptions): void {
-  const probes = new ProbeLimit(clock);
+export function addDiagRoutes(app: App, { hqId, rooms, clock, login }: DiagOptions): void {
+  const probes = new Buckets({ ...PROBES, clock });
+  const takeProbe = (key: string): void => {
+    const retryMs = probes.take(key);
+    if (retryMs > 0) throw new PossyncError('PS-HQ-BUSY', 'too many probes', { details: { retryMs } });
+  };
   const whoAmI = (): DiagPing['hq'] => ({
     id: hqId,
     software: SOFTWARE,
@@ -36,7 +44,7 @@ export function addDiagRoutes(app: App, { hqId, rooms, clock }: DiagOptions): vo
   });
 
   app.get(ROUTES.diagPing, (c) => {
-    probes.take();
+    takeProbe(addressKey(c.env.incoming.socket.remoteAddress));
     const body: DiagPing = {
       service: 'possync-hq',
       hq: whoAmI(),
@@ -47,7 +55,7 @@ export function addDiagRoutes(app: App, { hqId, rooms, clock }: DiagOptions): vo
     return c.json(body);
   });
   app.get(ROUTES.whoami, async (c) => {
-    const caller = await rooms.authenticate(bearerOf(c.env.incoming));
+    const caller = await login(c);
     const body: Whoami = {
       store: { id: caller.storeId, code: caller.code, name: caller.name },
       kid: caller.kid,
@@ -63,15 +71,18 @@ export function addDiagRoutes(app: App, { hqId, rooms, clock }: DiagOptions): vo
   // An upgrade never comes here: who does has lost its header on the way.
   app.get(ROUTES.socket, (c) => upgradeRequired(c));
   app.post(ROUTES.diagSink, async (c) => {
-    probes.take();
-    await rooms.authenticate(bearerOf(c.env.incoming));
+    takeProbe(`store ${(await login(c)).storeId}`);
     const body = await readBytes(c.env.incoming, DIAG_LIMIT_BYTES);
     return c.json({ bytes: body.length });
   });
   app.get(ROUTES.diagSource, async (c) => {
-    probes.take();
-    await rooms.authenticate(bearerOf(c.env.incoming));
-    const { bytes, chunks } = sourceQuery.parse(c.req.query());
+    takeProbe(`store ${(await login(c)).storeId}`);
+    const query = sourceQuery.safeParse(c.req.query());
+    if (!query.success)
+      throw new PossyncError('PS-PROTOCOL', 'the request breaks the protocol', {
+        why: `bytes is from 0 to ${DIAG_LIMIT_BYTES}, chunks from 1 to ${CHUNKS_MAX}`,
+      });
+    const { bytes, chunks } = query.data;
     return c.body(pieces(bytes, chunks, clock), 200, { 'content-type': 'application/octet-stream' });
   });
 }
@@ -118,22 +129,4 @@ function headersSeen(request: IncomingMessage): Record<string, string> {
     seen[name] = String(value).slice(0, 500);
   }
   return seen;
-}
-
-class ProbeLimit {
-  readonly #clock: Clock;
-  #second = 0;
-  #count = 0;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  take(): void {
-    const second = Math.floor(this.#clock.now() / 1000);
-    if (second !== this.#second) [this.#second, this.#count] = [second, 0];
-    this.#count += 1;
-    if (this.#count > PROBES_PER_SECOND)
-      throw new PossyncError('PS-HQ-BUSY', 'too many probes', { details: { retryMs: 1_000 } });
-  }
 }

@@ -2,7 +2,8 @@
  * Lets a bounded number in and sends everybody else away at once: an overloaded server must not queue in memory.
  *
  * Each is told when to come back, at random within a time that grows with the number of those who were sent away: a
- * whole chain that returns at once spreads over a minute, ten stores over a few seconds.
+ * whole chain that returns at once spreads over a minute, ten stores over a few seconds. Of one store only a few are
+ * inside at a time: whatever it sends, the rest of the room is for the others.
  */
 import { PossyncError } from '../core/errors.ts';
 
@@ -16,13 +17,16 @@ const WORK_MS = 1_000;
 
 export class Gate {
   readonly #limit: number;
+  readonly #perStore: number;
   readonly #random: () => number;
+  readonly #stores = new Map<number, number>();
   #inside = 0;
   /** About how many wait outside: one more for each sent away, one less for each served. */
   #outside = 0;
 
-  constructor(limit: number, random: () => number = Math.random) {
+  constructor(limit: number, random: () => number = Math.random, perStore = limit) {
     this.#limit = limit;
+    this.#perStore = perStore;
     this.#random = random;
   }
 
@@ -30,23 +34,43 @@ export class Gate {
     return this.#inside;
   }
 
+  /** Throws as `run` would: before a body is read for nothing. */
+  check(storeId?: number): void {
+    const ofStore = storeId === undefined ? 0 : (this.#stores.get(storeId) ?? 0);
+    if (this.#inside >= this.#limit || ofStore >= this.#perStore) throw this.#busy();
+  }
+
   /** Runs `work`, or throws PS-HQ-BUSY with the time after which to come back. */
-  async run<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#inside >= this.#limit) throw this.#busy();
+  async run<T>(work: () => Promise<T>, storeId?: number): Promise<T> {
+    this.check(storeId);
+    const ofStore = storeId === undefined ? 0 : (this.#stores.get(storeId) ?? 0);
     this.#inside += 1;
+    if (storeId !== undefined) this.#stores.set(storeId, ofStore + 1);
     try {
       return await work();
     } finally {
       this.#inside -= 1;
       this.#outside = Math.max(0, this.#outside - 1);
+      if (storeId !== undefined) this.#leave(storeId);
     }
+  }
+
+  #leave(storeId: number): void {
+    const left = (this.#stores.get(storeId) ?? 1) - 1;
+    if (left === 0) this.#stores.delete(storeId);
+    else this.#stores.set(storeId, left);
   }
 
   #busy(): PossyncError {
     const drainMs = (this.#outside / this.#limit) * WORK_MS;
     const spreadMs = Math.min(RETRY_SPREAD_MAX_MS, Math.max(RETRY_SPREAD_MS, drainMs));
     this.#outside = Math.min(this.#outside + 1, (RETRY_SPREAD_MAX_MS / WORK_MS) * this.#limit);
-    const retryMs = RETRY_LEAST_MS + Math.floor(this.#random() * spreadMs);
-    return new PossyncError('PS-HQ-BUSY', 'HQ is busy', { details: { retryMs } });
+    return busy(this.#random(), spreadMs);
   }
+}
+
+/** What is said to those who are sent away; `random` is from 0 to 1. */
+export function busy(random: number = Math.random(), spreadMs = RETRY_SPREAD_MS): PossyncError {
+  const retryMs = RETRY_LEAST_MS + Math.floor(random * spreadMs);
+  return new PossyncError('PS-HQ-BUSY', 'HQ is busy', { details: { retryMs } });
 }

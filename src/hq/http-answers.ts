@@ -10,14 +10,9 @@ import { packed } from './http-body.ts';
 export type App = Hono<{ Bindings: HttpBindings }>;
 export type Ctx = Context<{ Bindings: HttpBindings }>;
 
-/** The credential of a request; throws PS-TOKEN-UNKNOWN where there is none. */
-export function bearerOf(request: IncomingMessage): string {
-  const [, token] = /^Bearer +(\S{1,200})$/i.exec(request.headers.authorization ?? '') ?? [];
-  if (token === undefined)
-    throw new PossyncError('PS-TOKEN-UNKNOWN', 'no credential was sent', {
-      why: 'the header "authorization: Bearer …" is missing',
-    });
-  return token;
+/** The credential of a request; undefined where there is none that could be one. */
+export function bearerOf(request: IncomingMessage): string | undefined {
+  return /^Bearer +(\S{1,200})$/i.exec(request.headers.authorization ?? '')?.[1];
 }
 
 export async function packedAnswer(c: Ctx, text: string): Promise<Response> {
@@ -32,7 +27,7 @@ export function statusOf({ code }: PossyncError): ContentfulStatusCode {
   if (code === 'PS-TOKEN-STORE' || code === 'PS-STORE-DISABLED') return 403;
   if (code === 'PS-TOKEN-ROTATION' || code === 'PS-TOKEN-RETIRING') return 409;
   if (code.startsWith('PS-TOKEN-')) return 401;
-  if (code === 'PS-HQ-BUSY') return 429;
+  if (code === 'PS-HQ-BUSY' || code === 'PS-LOGIN-LIMIT') return 429;
   if (code === 'PS-TOO-LARGE') return 413;
   if (code === 'PS-PROTOCOL') return 400;
   if (code === 'PS-HQ-NOTREADY' || code.startsWith('PS-DB-')) return 503;
@@ -47,7 +42,7 @@ export function errorAnswer(c: Ctx, error: PossyncError, status = statusOf(error
     : error.code === 'PS-INTERNAL'
       ? new PossyncError('PS-HQ-ERROR', 'HQ failed on this request')
       : error;
-  const retryMs = error.details.retryMs;
+  const { retryMs } = error.details;
   const message = shown.why === undefined ? shown.message : `${shown.message}: ${shown.why}`;
   if (typeof retryMs === 'number') c.header('retry-after', String(Math.ceil(retryMs / 1000)));
   return c.json(

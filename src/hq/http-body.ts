@@ -4,13 +4,14 @@ import { promisify } from 'node:util';
 import zlib from 'node:zlib';
 import { PossyncError } from '../core/errors.ts';
 import { COMPRESS_FROM_BYTES } from '../protocol/http.ts';
+import { parseJson, type JsonBounds } from './json-input.ts';
 
 const brotliCompress = promisify(zlib.brotliCompress);
 const brotliDecompress = promisify(zlib.brotliDecompress);
 const gzip = promisify(zlib.gzip);
 const gunzip = promisify(zlib.gunzip);
 
-export interface BodyLimits {
+export interface BodyLimits extends JsonBounds {
   /** As it comes over the wire. */
   readonly wireBytes: number;
   /** Unpacked: 200 MB of zeros are 194 kB of gzip. */
@@ -18,27 +19,49 @@ export interface BodyLimits {
 }
 
 /** The JSON value of the body; throws PS-TOO-LARGE or PS-PROTOCOL and reads no further. */
-export async function readJson(request: IncomingMessage, limits: BodyLimits): Promise<unknown> {
-  const plain = await unpacked(await readBytes(request, limits.wireBytes), request, limits.plainBytes);
-  try {
-    return JSON.parse(plain.toString('utf8'));
-  } catch (error) {
-    throw new PossyncError('PS-PROTOCOL', 'the body is not JSON', { cause: error });
-  }
+export async function readJson(
+  request: IncomingMessage,
+  limits: BodyLimits,
+  count?: CountBytes,
+): Promise<unknown> {
+  return await parseBody(await readBytes(request, limits.wireBytes, count), request, limits);
 }
 
+/** Told of every piece as it comes; throws where all bodies together would be too much. */
+export type CountBytes = (bytes: number) => void;
+
 /** The body as it came; reads no further than the limit. */
-export async function readBytes(request: IncomingMessage, limitBytes: number): Promise<Buffer> {
+export async function readBytes(
+  request: IncomingMessage,
+  limitBytes: number,
+  count: CountBytes = () => undefined,
+): Promise<Buffer> {
   const declared = Number(request.headers['content-length'] ?? 0);
   if (declared > limitBytes) throw tooLarge(limitBytes);
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > limitBytes) throw tooLarge(limitBytes);
-    chunks.push(chunk);
+  try {
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      if (size > limitBytes) throw tooLarge(limitBytes);
+      count(chunk.length);
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    if (error instanceof PossyncError) throw error;
+    // The other end is gone, or its line is: nobody will read the answer.
+    throw new PossyncError('PS-PROTOCOL', 'the body ended in the middle', { cause: error });
   }
   return Buffer.concat(chunks);
+}
+
+/** `readJson` in two steps, for bodies whose unpacking and parsing has to wait for its turn. */
+export async function parseBody(
+  bytes: Buffer,
+  request: IncomingMessage,
+  limits: BodyLimits,
+): Promise<unknown> {
+  return parseJson(await unpacked(bytes, request, limits.plainBytes), limits);
 }
 
 async function unpacked(bytes: Buffer, request: IncomingMessage, maxOutputLength: number): Promise<Buffer> {

@@ -1,14 +1,17 @@
 /** HQ's HTTP routes, thin: authenticate, parse, one call into a room, answer. PROTOCOL.md has the rules. */
 import { Hono } from 'hono';
 import { z } from 'zod';
-import { toPossyncError } from '../core/classify.ts';
+import { isDataError, toPossyncError } from '../core/classify.ts';
 import type { Clock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import {
   HQ_HEADER,
+  JSON_MAX_DEPTH,
+  JSON_MAX_TOKENS,
   PULL_PAGE_ROWS,
   PUSH_LIMIT_BYTES,
+  PUSH_MAX_TRANSACTIONS,
   REQUEST_LIMIT_BYTES,
   ROUTES,
 } from '../protocol/http.ts';
@@ -32,11 +35,13 @@ import {
   type Refuse,
   type Welcome,
 } from '../protocol/messages.ts';
+import { RequestsInHand } from './admission.ts';
+import { addressKey, Buckets } from './buckets.ts';
 import { addDiagRoutes } from './diag-routes.ts';
 import { pageBody, type PageRequest, type PageResult } from './feed/pull.ts';
-import { Gate } from './gate.ts';
-import { bearerOf, errorAnswer, health, packedAnswer, statusOf, type App } from './http-answers.ts';
-import { readJson } from './http-body.ts';
+import { busy, Gate } from './gate.ts';
+import { bearerOf, errorAnswer, health, packedAnswer, statusOf, type App, type Ctx } from './http-answers.ts';
+import { parseBody, readBytes, readJson } from './http-body.ts';
 import type { HqLight } from './stores/live.ts';
 import type { Authenticated } from './stores/tokens.ts';
 
@@ -50,11 +55,12 @@ export type PushOutcome =
 
 /** What the routes ask of the rooms of HQ. */
 export interface Rooms {
-  authenticate(bearer: string): Promise<Caller>;
+  /** `address` is where it comes from: refusals are counted by it. */
+  authenticate(bearer: string | undefined, address: string | undefined): Promise<Caller>;
   hello(caller: Caller, hello: Hello): Promise<Welcome | Refuse>;
   page(request: PageRequest): Promise<PageResult>;
   push(caller: Caller, push: Push): Promise<PushOutcome>;
-  enrol(enrol: Enrol): Promise<EnrolAnswer>;
+  enrol(enrol: Enrol, address: string | undefined): Promise<EnrolAnswer>;
   reEnrol(caller: Caller, request: ReEnrol): Promise<ReEnrolAnswer>;
   /** A new credential beside the caller's. */
   rotate(caller: Caller, rotation: Rotation): Promise<RotationAnswer>;
@@ -82,11 +88,59 @@ export interface RouteOptions {
 const MAX_PUSHES_DEFAULT = 24;
 /** A page of 5,000 rows is a few MB in memory while it is compressed. */
 const MAX_PULLS_DEFAULT = 24;
+/** Of one store: the one that is at work, and one whose line was cut before its answer came. */
+const PER_STORE = 2;
+/** Hellos, rotations and the like. */
+const MAX_SMALL = 64;
+const SMALL_PER_STORE = 4;
+/** Unpacked, a batch of more than this is one huge transaction; those are worked on one at a time. */
+const LARGE_BYTES = 8 * 1024 * 1024;
+/** A store that has a hundred of them needs a quarter of an hour; one that invents them costs a tenth of a core. */
+const LARGE = { burst: 5, perSecond: 0.1 } as const;
+/** Load balancers ask every few seconds, somebody hostile ten thousand times: the database hears of one a second. */
+const READY_MS = 1_000;
 
 export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls }: RouteOptions): App {
   const app: App = new Hono();
-  const pushes = new Gate(maxPushes ?? MAX_PUSHES_DEFAULT);
-  const pulls = new Gate(maxPulls ?? MAX_PULLS_DEFAULT);
+  const pushes = new Gate(maxPushes ?? MAX_PUSHES_DEFAULT, Math.random, PER_STORE);
+  const pulls = new Gate(maxPulls ?? MAX_PULLS_DEFAULT, Math.random, PER_STORE);
+  const small = new Gate(MAX_SMALL, Math.random, SMALL_PER_STORE);
+  const large = new Gate(1);
+  const largeOf = new Buckets({ ...LARGE, clock });
+  const hand = new RequestsInHand();
+  const ready = oncePer(READY_MS, clock, () => rooms.ready());
+
+  const login = async (c: Ctx): Promise<Caller> => {
+    const { incoming, outgoing } = c.env;
+    const caller = await rooms.authenticate(bearerOf(incoming), incoming.socket.remoteAddress);
+    hand.ofStore(caller.storeId, outgoing);
+    return caller;
+  };
+  const smallBody = (c: Ctx): Promise<unknown> =>
+    readJson(c.env.incoming, SMALL_BODY, hand.body(c.env.outgoing));
+
+  /** Runs `work` with the batch; a large one waits for nobody and is told when to return. */
+  const withBatch = async <T>(
+    c: Ctx,
+    { storeId }: Caller,
+    bytes: Buffer,
+    work: (push: Push) => Promise<T>,
+  ): Promise<T> => {
+    if (bytes.length <= LARGE_BYTES) {
+      const body = await parseBody(bytes, c.env.incoming, { ...PUSH_BODY, plainBytes: LARGE_BYTES }).catch(
+        (error: unknown) => {
+          if (error instanceof PossyncError && error.code === 'PS-TOO-LARGE') return undefined;
+          throw error;
+        },
+      );
+      if (body !== undefined) return await work(parse(pushSchema, body));
+    }
+    const retryMs = largeOf.take(String(storeId));
+    if (retryMs > 0) throw busy(1);
+    return await large.run(async () =>
+      work(parse(pushSchema, await parseBody(bytes, c.env.incoming, PUSH_BODY))),
+    );
+  };
 
   app.use('*', async (c, next) => {
     c.header(HQ_HEADER, hqId);
@@ -94,10 +148,10 @@ export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls }: RouteOpt
   });
   app.onError((error, c) => {
     const named = toPossyncError(error);
-    if (statusOf(named) >= 500)
+    if (statusOf(named) >= 500 && !isDataError(named.cause))
       log.error('request failed', { path: c.req.path, code: named.code, err: named.cause ?? named });
     else log.debug('request refused', { path: c.req.path, code: named.code });
-    return errorAnswer(c, named);
+    return errorAnswer(c, isDataError(named.cause) ? unstorable(named) : named);
   });
   app.notFound((c) =>
     errorAnswer(c, new PossyncError('PS-PROTOCOL', 'there is nothing at this address'), 404),
@@ -107,64 +161,91 @@ export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls }: RouteOpt
   app.get(ROUTES.live, (c) => health(c, 200, { process: 'pass' }));
   app.get(ROUTES.ready, async (c) => {
     try {
-      await rooms.ready();
+      await ready();
       return health(c, 200, { database: 'pass' });
     } catch (error) {
       const named = toPossyncError(error);
       return health(c, 503, { database: 'fail' }, named);
     }
   });
-  addDiagRoutes(app, { hqId, rooms, clock });
+  addDiagRoutes(app, { hqId, rooms, clock, login });
   app.post(ROUTES.hello, async (c) => {
-    const caller = await rooms.authenticate(bearerOf(c.env.incoming));
-    const hello = parse(helloSchema, await readJson(c.env.incoming, SMALL_BODY));
-    return c.json(await rooms.hello(caller, hello));
+    const caller = await login(c);
+    const hello = parse(helloSchema, await smallBody(c));
+    return c.json(await small.run(() => rooms.hello(caller, hello), caller.storeId));
   });
   app.get(ROUTES.pull, async (c) => {
-    const caller = await rooms.authenticate(bearerOf(c.env.incoming));
+    const caller = await login(c);
     const query = parse(pullQuerySchema, c.req.query());
     return await pulls.run(async () => {
       const page = await rooms.page(pageRequest(caller.storeId, query));
       if (page.result === 'resync') return c.json({ code: 'resync' }, 410);
       if (page.result === 'behind') return c.json({ code: 'behind' }, 425);
       return await packedAnswer(c, pageBody(page));
-    });
+    }, caller.storeId);
   });
   app.post(ROUTES.push, async (c) => {
-    const caller = await rooms.authenticate(bearerOf(c.env.incoming));
-    return await pushes.run(async () => {
-      const push = parse(pushSchema, await readJson(c.env.incoming, PUSH_BODY));
-      const outcome = await rooms.push(caller, push);
-      if (outcome.result === 'conflict') return c.json(outcome.conflict, 409);
-      if (outcome.result === 'not-ready') return errorAnswer(c, outcome.error, 503);
-      return c.json(outcome.answer);
-    });
+    const caller = await login(c);
+    pushes.check(caller.storeId);
+    // Read before the gate: whoever sends slowly must not hold a place that a quick one needs.
+    const bytes = await readBytes(c.env.incoming, PUSH_BODY.wireBytes, hand.body(c.env.outgoing));
+    const outcome = await pushes.run(
+      () => withBatch(c, caller, bytes, (push) => rooms.push(caller, push)),
+      caller.storeId,
+    );
+    if (outcome.result === 'conflict') return c.json(outcome.conflict, 409);
+    if (outcome.result === 'not-ready') return errorAnswer(c, outcome.error, 503);
+    return c.json(outcome.answer);
   });
   app.post(ROUTES.reEnrol, async (c) => {
-    const caller = await rooms.authenticate(bearerOf(c.env.incoming));
-    const request = parse(reEnrolSchema, await readJson(c.env.incoming, SMALL_BODY));
-    return c.json(await rooms.reEnrol(caller, request));
+    const caller = await login(c);
+    const request = parse(reEnrolSchema, await smallBody(c));
+    return c.json(await small.run(() => rooms.reEnrol(caller, request), caller.storeId));
   });
   app.post(ROUTES.rotations, async (c) => {
-    const caller = await rooms.authenticate(bearerOf(c.env.incoming));
-    const rotation = parse(rotationSchema, await readJson(c.env.incoming, SMALL_BODY));
-    return c.json(await rooms.rotate(caller, rotation));
+    const caller = await login(c);
+    const rotation = parse(rotationSchema, await smallBody(c));
+    return c.json(await small.run(() => rooms.rotate(caller, rotation), caller.storeId));
   });
   for (const step of ['confirm', 'finish'] as const) {
     app.post(`${ROUTES.rotations}/:id/${step}`, async (c) => {
-      const caller = await rooms.authenticate(bearerOf(c.env.incoming));
-      return c.json(await rooms.rotated(caller, parse(z.uuid(), c.req.param('id')), step));
+      const caller = await login(c);
+      const id = parse(z.uuid(), c.req.param('id'));
+      return c.json(await small.run(() => rooms.rotated(caller, id, step), caller.storeId));
     });
   }
   app.post(ROUTES.enrol, async (c) => {
-    const enrol = parse(enrolSchema, await readJson(c.env.incoming, SMALL_BODY));
-    return await packedAnswer(c, JSON.stringify(await rooms.enrol(enrol)));
+    const { remoteAddress } = c.env.incoming.socket;
+    hand.ofAddress(addressKey(remoteAddress), c.env.outgoing);
+    const enrol = parse(enrolSchema, await smallBody(c));
+    const answer = await small.run(() => rooms.enrol(enrol, remoteAddress));
+    return await packedAnswer(c, JSON.stringify(answer));
   });
   return app;
 }
 
-const SMALL_BODY = { wireBytes: REQUEST_LIMIT_BYTES, plainBytes: REQUEST_LIMIT_BYTES };
-const PUSH_BODY = { wireBytes: PUSH_LIMIT_BYTES, plainBytes: PUSH_LIMIT_BYTES };
+const SMALL_BODY = {
+  wireBytes: REQUEST_LIMIT_BYTES,
+  plainBytes: REQUEST_LIMIT_BYTES,
+  depth: JSON_MAX_DEPTH,
+  tokens: JSON_MAX_TOKENS,
+};
+const PUSH_BODY = {
+  wireBytes: PUSH_LIMIT_BYTES,
+  plainBytes: PUSH_LIMIT_BYTES,
+  depth: JSON_MAX_DEPTH,
+  tokens: PUSH_MAX_TRANSACTIONS * 4 + JSON_MAX_TOKENS,
+};
+
+/** The answer of `work` for whoever asks within `ms`: one question at a time, however many ask. */
+function oncePer(ms: number, clock: Clock, work: () => Promise<void>): () => Promise<void> {
+  let last: { readonly answer: Promise<void>; readonly untilMs: number } | undefined;
+  return () => {
+    if (last === undefined || clock.now() >= last.untilMs)
+      last = { answer: work(), untilMs: clock.now() + ms };
+    return last.answer;
+  };
+}
 
 function pageRequest(storeId: number, query: z.infer<typeof pullQuerySchema>): PageRequest {
   const cursor = position(query.cursor);
@@ -190,4 +271,9 @@ function parse<T>(schema: z.ZodType<T>, value: unknown): T {
   throw new PossyncError('PS-PROTOCOL', 'the request breaks the protocol', {
     why: z.prettifyError(result.error).slice(0, 500),
   });
+}
+
+/** A value that passed its schema and that PostgreSQL refuses as data: the request is at fault, not HQ. */
+function unstorable(error: PossyncError): PossyncError {
+  return new PossyncError('PS-PROTOCOL', 'HQ cannot store what the request says', { cause: error });
 }

@@ -9,6 +9,7 @@
  */
 import type pg from 'pg';
 import { systemClock, type Clock } from '../core/clock.ts';
+import { PossyncError } from '../core/errors.ts';
 import { ServiceGroup } from '../core/service.ts';
 import { installTriggers } from '../db/capture.ts';
 import { Listener } from '../db/listener.ts';
@@ -17,16 +18,18 @@ import { readEntities } from '../db/own-types.ts';
 import { createPool } from '../db/pool.ts';
 import { CREDENTIAL_LIFE_MS, DEFAULT_PORT } from '../protocol/http.ts';
 import type { Entity } from '../protocol/entities.ts';
-import type { Hello, Refuse, Welcome } from '../protocol/messages.ts';
+import { Buckets } from './buckets.ts';
 import { FeedUpkeep } from './feed/upkeep.ts';
 import { Sealer } from './feed/sealer.ts';
+import { Gate } from './gate.ts';
 import type { Caller, Rooms } from './http-routes.ts';
 import { readHqId } from './identity.ts';
-import { hello, type IsAlive } from './inbox/hello.ts';
+import { hello } from './inbox/hello.ts';
 import { InboxMaintenance } from './inbox/maintenance.ts';
 import { push } from './inbox/push.ts';
 import { reEnrol } from './inbox/re-enrol.ts';
 import { Ledger } from './ledger/ledger.ts';
+import { LoginGuard } from './login-guard.ts';
 import type { HqOptions, RunningHq } from './options.ts';
 import { HqServer } from './server.ts';
 import { enrol } from './stores/enrol.ts';
@@ -34,9 +37,9 @@ import { LINKS_CHANNEL, readLight } from './stores/live.ts';
 import { OrderDesk } from './stores/order-desk.ts';
 import { openOrderOf } from './stores/orders.ts';
 import { confirmRotation, finishRotation, registerRotation } from './stores/rotations.ts';
-import { StoreSockets } from './stores/sockets.ts';
+import { StoreSockets, type SocketsOptions } from './stores/sockets.ts';
 import { STORES_CHANNEL } from './stores/stores.ts';
-import { authenticate, forgetCredentials } from './stores/tokens.ts';
+import { authenticate, forgetCredentials, tokensInForce } from './stores/tokens.ts';
 
 /** Twelve batches at once keep two cores busy; the rest is for pages, hellos and the sealer. */
 const POOL_SIZE = 20;
@@ -64,15 +67,17 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
   try {
     await requireCurrentSchema(pool, 'hq');
     const hqId = await readHqId(pool);
+    const guard = new LoginGuard({ clock, log, read: () => tokensInForce(pool) });
+    const greet = greeter(pool, clock);
     const entities = await readEntities(pool);
     const feed = new FeedUpkeep({ pool, upkeep, entities, clock, log });
     const sockets = new StoreSockets({
       pool,
       clock,
       log,
-      hello: (caller, message, isAlive) => greet(pool, caller, message, isAlive),
-      authenticate: async (bearer) => {
-        const caller = await authenticate(pool, bearer);
+      hello: greet,
+      authenticate: async (bearer, address) => {
+        const caller = await guard.credential(bearer, address, (known) => authenticate(pool, known));
         await confirmFirstUse(pool, caller);
         return caller;
       },
@@ -94,7 +99,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
     });
     const server = new HqServer({
       hqId,
-      rooms: roomsOf({ pool, sockets, feed, entities, lifeMs: credentialLifeMs }),
+      rooms: roomsOf({ pool, sockets, feed, entities, guard, greet, lifeMs: credentialLifeMs }),
       clock,
       log,
       host: options.host ?? (tls === undefined ? '127.0.0.1' : '0.0.0.0'),
@@ -120,13 +125,17 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
       }),
       feed,
       new Ledger({ pool, clock, log }),
+      guard,
       sockets,
       desk,
       new Listener({
         database: { url: databaseUrl, applicationName: 'possync hq listen' },
         channels: [LINKS_CHANNEL, STORES_CHANNEL],
         woken: (channel, payload) => {
-          if (channel !== LINKS_CHANNEL) forgetCredentials(pool);
+          if (channel !== LINKS_CHANNEL) {
+            forgetCredentials(pool);
+            void guard.refresh();
+          }
           sockets.notified(channel, payload);
         },
         clock,
@@ -166,6 +175,32 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
   }
 }
 
+type Greet = SocketsOptions['hello'];
+
+/** A daemon that reconnects says hello a few times in a minute. */
+const HELLOS = { burst: 30, perSecond: 1 } as const;
+/** Of one store, and of all: each is a transaction on the store's inbox, one after the other. */
+const HELLOS_PER_STORE = 2;
+const HELLOS_AT_ONCE = 32;
+
+/** Hello over either way, so many at once: what a store is to do with its credential goes with the welcome. */
+function greeter(pool: pg.Pool, clock: Clock): Greet {
+  const rate = new Buckets({ ...HELLOS, clock });
+  const gate = new Gate(HELLOS_AT_ONCE, Math.random, HELLOS_PER_STORE);
+  return async (caller, message, isAlive) => {
+    const retryMs = rate.take(String(caller.storeId));
+    if (retryMs > 0)
+      throw new PossyncError('PS-HQ-BUSY', 'too many hellos of this store', { details: { retryMs } });
+    return await gate.run(async () => {
+      await confirmFirstUse(pool, caller);
+      const answer = await hello(pool, caller.storeId, message, isAlive);
+      if (answer.type === 'refuse') return answer;
+      const rotate = await openOrderOf(pool, caller.storeId);
+      return rotate === undefined ? answer : { ...answer, rotate };
+    }, caller.storeId);
+  };
+}
+
 interface Composed {
   readonly pool: pg.Pool;
   readonly sockets: StoreSockets;
@@ -173,19 +208,26 @@ interface Composed {
   readonly entities: readonly Entity[];
   /** How long a credential lives; null = until it is revoked. */
   readonly lifeMs: number | null;
+  readonly guard: LoginGuard;
+  readonly greet: Greet;
 }
 
-function roomsOf({ pool, sockets, feed, entities, lifeMs }: Composed): Rooms {
+function roomsOf({ pool, sockets, feed, entities, lifeMs, guard, greet }: Composed): Rooms {
   return {
-    authenticate: (bearer) => authenticate(pool, bearer),
+    authenticate: (bearer, address) =>
+      guard.credential(bearer, address, (known) => authenticate(pool, known)),
     hello: (caller, message) =>
-      greet(pool, caller, message, (instance) => sockets.isAlive(caller.storeId, instance)),
+      greet(caller, message, (instance) => sockets.isAlive(caller.storeId, instance)),
     page: (request) => feed.readPage(request),
     push: async (caller, message) => {
       await confirmFirstUse(pool, caller);
       return await push(pool, caller.storeId, message, entities);
     },
-    enrol: (message) => enrol(pool, message, lifeMs),
+    enrol: async (message, address) => {
+      const answer = await guard.enrolment(message.token, address, () => enrol(pool, message, lifeMs));
+      await guard.refresh();
+      return answer;
+    },
     reEnrol: (caller, message) =>
       reEnrol(
         pool,
@@ -194,27 +236,17 @@ function roomsOf({ pool, sockets, feed, entities, lifeMs }: Composed): Rooms {
         (instance) => sockets.isAlive(caller.storeId, instance),
         `store ${caller.code}`,
       ),
-    rotate: (caller, rotation) => registerRotation(pool, caller, rotation, lifeMs),
+    rotate: async (caller, rotation) => {
+      const answer = await registerRotation(pool, caller, rotation, lifeMs);
+      await guard.refresh();
+      return answer;
+    },
     rotated: (caller, id, step) =>
       step === 'confirm' ? confirmRotation(pool, caller, id) : finishRotation(pool, caller, id),
     ready: () => requireCurrentSchema(pool, 'hq'),
     connections: (storeId) => sockets.connections(storeId),
     light: (storeId) => readLight(pool, storeId),
   };
-}
-
-/** Hello over either way: what a store is to do with its credential goes with the welcome. */
-async function greet(
-  pool: pg.Pool,
-  caller: Caller,
-  message: Hello,
-  isAlive: IsAlive,
-): Promise<Welcome | Refuse> {
-  await confirmFirstUse(pool, caller);
-  const answer = await hello(pool, caller.storeId, message, isAlive);
-  if (answer.type === 'refuse') return answer;
-  const rotate = await openOrderOf(pool, caller.storeId);
-  return rotate === undefined ? answer : { ...answer, rotate };
 }
 
 /** Whoever works with a rotated credential has it safe: the rotation is confirmed, even if the store could not say so. */

@@ -20,9 +20,11 @@ import { PossyncError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
 import { FRAME_LIMIT_BYTES, HQ_HEADER, ROUTES } from '../protocol/http.ts';
+import { FreshConnections } from './admission.ts';
 import { DiagSockets } from './diag-socket.ts';
-import { bearerOf, statusOf } from './http-answers.ts';
+import { bearerOf } from './http-answers.ts';
 import { hqApp, type Caller, type RouteOptions } from './http-routes.ts';
+import { answerBroken, refuseSocket } from './raw-answers.ts';
 import { readTlsFiles, watchTlsFiles, type TlsFiles } from './tls-files.ts';
 
 export interface ServerOptions extends RouteOptions {
@@ -40,6 +42,17 @@ const KEEP_ALIVE_MS = 75_000;
 const HEADERS_MS = 20_000;
 /** A megabyte, packed, over the worst line we serve (64 kbit/s) takes half a minute; ten times that. */
 const REQUEST_MS = 300_000;
+/** A TLS handshake takes two round trips. */
+const HANDSHAKE_MS = 20_000;
+/** A connection on which nothing moves: whoever asks for a page and does not read it holds it in memory. */
+const SILENT_MS = 150_000;
+/** Slow heads are looked for this often. */
+const LOOK_MS = 5_000;
+/** Five thousand stores with a few connections each; the kernel's limit on open files is above it or is met first. */
+const CONNECTIONS_MAX = 20_000;
+/** Our own frames come in one piece; a megabyte of one-byte fragments costs a hundred times its size. */
+const FRAGMENTS_MAX = 64;
+const CHUNKS_MAX = 1_024;
 /** While stopping: how long a connection that has become idle may linger. */
 const IDLE_LOOK_MS = 50;
 /** A file is written in several steps; reading between them would log a false alarm. */
@@ -65,7 +78,18 @@ export class HqServer implements Service {
       noServer: true,
       perMessageDeflate: false,
       maxPayload: FRAME_LIMIT_BYTES,
+      maxFragments: FRAGMENTS_MAX,
+      maxBufferedChunks: CHUNKS_MAX,
+      // The socket answers pings itself, with a look at how many there are and whether anybody reads the answers.
+      autoPong: false,
       clientTracking: false,
+    });
+    this.#wss.on('wsClientError', (error, socket) => {
+      refuseSocket(
+        socket,
+        new PossyncError('PS-PROTOCOL', 'the upgrade is broken', { why: error.message }),
+        options.hqId,
+      );
     });
     this.#wss.on('headers', (headers) => {
       headers.push(`${HQ_HEADER}: ${options.hqId}`);
@@ -93,14 +117,22 @@ export class HqServer implements Service {
   async start(): Promise<void> {
     const { host, port, tls } = this.#options;
     this.#refusePlaintext();
-    const listener = getRequestListener(hqApp(this.#options).fetch, { overrideGlobalObjects: false });
+    const { hqId } = this.#options;
+    const listener = getRequestListener(hqApp(this.#options).fetch, {
+      overrideGlobalObjects: false,
+      // An address or a Host header that no URL can be made of never reaches a route.
+      errorHandler: () => brokenRequest(hqId),
+    });
+    const fresh = new FreshConnections();
     const handle = (request: IncomingMessage, response: http.ServerResponse): void => {
+      fresh.spoke(request.socket);
       void listener(request, response);
     };
     const limits = {
       keepAliveTimeout: KEEP_ALIVE_MS,
       headersTimeout: HEADERS_MS,
       requestTimeout: REQUEST_MS,
+      connectionsCheckingInterval: LOOK_MS,
       noDelay: true,
     };
     if (tls === undefined) {
@@ -108,11 +140,26 @@ export class HqServer implements Service {
     } else {
       const { cert, key, notAfter } = readTlsFiles(tls);
       this.#notAfter = notAfter;
-      this.#server = https.createServer({ ...limits, cert, key, minVersion: 'TLSv1.2' }, handle);
+      this.#server = https.createServer(
+        { ...limits, cert, key, minVersion: 'TLSv1.2', handshakeTimeout: HANDSHAKE_MS },
+        handle,
+      );
       this.#watch(tls);
     }
-    this.#server.on('upgrade', (request, socket, head) => {
+    this.#server.maxConnections = CONNECTIONS_MAX;
+    this.#server.timeout = SILENT_MS;
+    this.#server.on('connection', (socket: Socket) => {
+      fresh.opened(socket);
+    });
+    this.#server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      fresh.spoke(request.socket);
       void this.#upgrade(request, socket, head);
+    });
+    this.#server.on('connect', (_request: IncomingMessage, socket: Duplex) => {
+      refuseSocket(socket, new PossyncError('PS-PROTOCOL', 'HQ is no proxy'), hqId);
+    });
+    this.#server.on('clientError', (error, socket) => {
+      answerBroken(socket, error, hqId);
     });
     this.#server.listen(port, host);
     try {
@@ -192,19 +239,19 @@ export class HqServer implements Service {
     this.#open.add(socket);
     socket.once('close', () => this.#open.delete(socket));
     try {
-      const { pathname } = new URL(request.url ?? '/', 'http://hq');
-      if (pathname !== ROUTES.socket) throw new PossyncError('PS-PROTOCOL', 'no socket at this address');
+      if (pathOf(request.url) !== ROUTES.socket)
+        throw new PossyncError('PS-PROTOCOL', 'no socket at this address');
       if (DiagSockets.isFor(request)) {
         this.#probes.accept(request, socket, head);
         return;
       }
-      const caller = await this.#options.rooms.authenticate(bearerOf(request));
+      const caller = await this.#options.rooms.authenticate(bearerOf(request), request.socket.remoteAddress);
       if (socket.destroyed) return;
       this.#wss.handleUpgrade(request, socket, head, (webSocket) => {
         this.#options.onSocket(webSocket, caller, remoteOf(request.socket));
       });
     } catch (error) {
-      refuseUpgrade(socket, toPossyncError(error), this.#options.hqId);
+      refuseSocket(socket, toPossyncError(error), this.#options.hqId);
     }
   }
 }
@@ -228,21 +275,18 @@ function listenError(error: unknown, host: string, port: number): PossyncError {
   return new PossyncError('PS-LISTEN', `cannot listen on ${host}:${port}`, { why, cause: error });
 }
 
-/** A plain HTTP answer in place of the upgrade: the store reads code and identity like from any other route. */
-function refuseUpgrade(socket: Duplex, error: PossyncError, hqId: string): void {
-  const status = statusOf(error);
-  const shown =
-    status >= 500 ? new PossyncError('PS-HQ-NOTREADY', 'HQ cannot check the credential now') : error;
-  const body = JSON.stringify({ error: { code: shown.code, message: shown.message, hint: shown.hint } });
-  socket.end(
-    [
-      `HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? 'Refused'}`,
-      'connection: close',
-      'content-type: application/json',
-      `content-length: ${Buffer.byteLength(body)}`,
-      `${HQ_HEADER}: ${hqId}`,
-      '',
-      body,
-    ].join('\r\n'),
+/** The path of a request line; undefined for what is no address at all. */
+function pathOf(url: string | undefined): string | undefined {
+  try {
+    return new URL(url ?? '/', 'http://hq').pathname;
+  } catch {
+    return undefined;
+  }
+}
+
+function brokenRequest(hqId: string): Response {
+  return Response.json(
+    { error: { code: 'PS-PROTOCOL', message: 'the address or the Host header of the request is broken' } },
+    { status: 400, headers: { [HQ_HEADER]: hqId } },
   );
 }

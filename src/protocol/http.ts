@@ -37,6 +37,9 @@ export const PUSH_MAX_TRANSACTIONS = 500;
 export const PUSH_LIMIT_BYTES = 256 * 1024 * 1024;
 /** Bodies of every other request. */
 export const REQUEST_LIMIT_BYTES = 64 * 1024;
+/** JSON of requests and frames: how deep, and how many commas, braces and brackets outside of strings (a push: more). */
+export const JSON_MAX_DEPTH = 10;
+export const JSON_MAX_TOKENS = 2_000;
 /** Records in a page of a pull. */
 export const PULL_PAGE_ROWS = 5_000;
 export const PULL_MAX_ROWS = 10_000;

@@ -8,6 +8,8 @@ import { z } from 'zod';
 import { PULL_MAX_ROWS, PUSH_MAX_TRANSACTIONS, ROTATION_MAX_MS } from './http.ts';
 
 const position = z.int().nonnegative();
+/** Room for re-enrolments above it in PostgreSQL's integer. */
+const epoch = z.int().positive().max(1_000_000_000);
 const uuid = z.uuid();
 /** SHA-256 in hex, or '' before the first entry. */
 const chain = z.string().regex(/^([0-9a-f]{64})?$/);
@@ -30,7 +32,7 @@ export const helloSchema = z.object({
   v: z.int().positive(),
   /** The store's code as this database knows it; HQ compares it with the credential. */
   store: shortText,
-  epoch: z.int().positive(),
+  epoch,
   instance: instanceSchema,
   /** Last sealed sequence, the oldest kept, the last acknowledged. */
   out: z.object({ seq: position, oldest: position, acked: position, chain }),
@@ -39,7 +41,7 @@ export const helloSchema = z.object({
   bodyVersion: z.int().positive(),
   software: shortText,
   /** Where an HQ restored to before a re-enrolment needs them: the last (seq, chain) of each epoch kept here. */
-  epochs: z.array(z.object({ epoch: z.int().positive(), seq: position, chain })).max(100),
+  epochs: z.array(z.object({ epoch, seq: position, chain })).max(100),
 });
 
 /**
@@ -61,7 +63,7 @@ export const welcomeSchema = z.object({
   type: z.literal('welcome'),
   v: z.int().positive(),
   fence: uuid,
-  epoch: z.int().positive(),
+  epoch,
   inbox: z.object({ seq: position, chain }),
   head: position,
   /** The cursor's round is unknown here: pull everything again. */
@@ -90,7 +92,7 @@ export const refuseSchema = z.object({
   code: z.enum(REFUSALS),
   detail: z.string().max(2_000),
   /** With code `epoch`: the one in force at HQ. */
-  epoch: z.int().positive().optional(),
+  epoch: epoch.optional(),
 });
 
 /** HQ → store: rounds were sealed up to this position: look now. Never truth, only a hint. */
@@ -169,20 +171,22 @@ export const hqFrameSchema = z.discriminatedUnion('type', [
   pongFrameSchema,
 ]);
 
+/** Plain digits: neither '' nor 0x10 nor 1e3 is a number here. */
+const digits = z
+  .string()
+  .regex(/^\d{1,15}$/)
+  .transform(Number);
+/** `POS,NONCE`. */
+const roundMark = z.string().regex(/^\d{1,15},[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+
 /** GET pull: the query, as text. */
 export const pullQuerySchema = z.object({
-  from: z.coerce.number().int().nonnegative(),
-  limit: z.coerce.number().int().min(1).max(PULL_MAX_ROWS).optional(),
+  from: digits,
+  limit: digits.pipe(z.int().min(1).max(PULL_MAX_ROWS)).optional(),
   /** `POS,NONCE` of the last applied round; absent before the first apply. */
-  cursor: z
-    .string()
-    .regex(/^\d{1,16},[0-9a-f-]{36}$/)
-    .optional(),
+  cursor: roundMark.optional(),
   /** `HEAD,NONCE` of the newest page of the round being downloaded. */
-  seen: z
-    .string()
-    .regex(/^\d{1,16},[0-9a-f-]{36}$/)
-    .optional(),
+  seen: roundMark.optional(),
   fresh: z.literal('1').optional(),
 });
 
@@ -203,7 +207,7 @@ export const pageSchema = z.object({
 
 /** POST push: whole store transactions, dense in seq, cut only between transactions. */
 export const pushSchema = z.object({
-  epoch: z.int().positive(),
+  epoch,
   fence: uuid,
   first: z.int().positive(),
   /** Chain of entry first - 1. */
@@ -228,7 +232,7 @@ export const PUSH_CONFLICTS = ['gap', 'diverged', 'epoch', 'fenced'] as const;
 /** 409: nothing was applied; where HQ stands. */
 export const pushConflictSchema = z.object({
   code: z.enum(PUSH_CONFLICTS),
-  epoch: z.int().positive(),
+  epoch,
   seq: position,
   chain,
 });
@@ -263,7 +267,7 @@ export const enrolAnswerSchema = z.object({
     timeZone: shortText,
   }),
   hq: z.object({ id: uuid }),
-  epoch: z.int().positive(),
+  epoch,
   expiresAt: z.string().max(40).nullable(),
   /** Only with `replace`: documents [table, row] to continue from. */
   continuation: z.array(z.tuple([shortText, z.record(z.string(), z.unknown())])).optional(),
@@ -294,16 +298,16 @@ export const rotationAnswerSchema = z.object({
 export const reEnrolSchema = z.object({
   request: uuid,
   /** The epoch of the store's database: HQ's next one is above it, even if HQ was restored. */
-  epoch: z.int().positive(),
+  epoch,
   instance: instanceSchema,
   /** What HQ has acknowledged last: does HQ still know it? */
-  acked: z.object({ epoch: z.int().positive(), seq: position, chain }),
+  acked: z.object({ epoch, seq: position, chain }),
 });
 
 export const reEnrolAnswerSchema = z.object({
-  epoch: z.int().positive(),
+  epoch,
   /** Where HQ stood in the epoch that it closed. */
-  closed: z.object({ epoch: z.int().positive(), seq: position, chain }),
+  closed: z.object({ epoch, seq: position, chain }),
   /** HQ has what it once acknowledged; if not, the store sends everything that it keeps. */
   known: z.boolean(),
 });

@@ -14,6 +14,7 @@ import type http from 'node:http';
 import { dirname } from 'node:path';
 import { codeOf, toPossyncError } from '../core/classify.ts';
 import type { Clock } from '../core/clock.ts';
+import { PossyncError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
 import { LightWatchers, lightPicture, type Light } from './indicator.ts';
@@ -168,7 +169,7 @@ export class LocalApi implements Service {
       ['POST /api/v1/push', async () => ({ status: 200, body: { acknowledged: await push() } })],
       [
         'POST /api/v1/re-enrol',
-        async (url) => ({ status: 200, body: await reEnrol(url.searchParams.get('from') ?? undefined) }),
+        async (url) => ({ status: 200, body: await reEnrol(dayOf(url.searchParams.get('from'))) }),
       ],
       ['POST /api/v1/credential', async () => ({ status: 200, body: await takeUp() })],
       ['POST /api/v1/diagnose', async (_url, read) => this.#diagnosis(await read())],
@@ -204,6 +205,14 @@ const HEALTH = 'application/health+json';
 
 function verbose(url: URL): boolean {
   return url.searchParams.has('verbose');
+}
+
+/** A day that is none must be refused before HQ has opened a new epoch for it. */
+function dayOf(text: string | null): string | undefined {
+  if (text === null) return undefined;
+  const real = /^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(`${text}T00:00:00Z`));
+  if (real && new Date(`${text}T00:00:00Z`).toISOString().startsWith(text)) return text;
+  throw new PossyncError('PS-USAGE', 'the day must look like 2026-01-31');
 }
 
 /** The daemon lock is ours, so a socket file that is there was left by a killed daemon. */

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import { toPossyncError } from '../core/classify.ts';
-import { PossyncError } from '../core/errors.ts';
+import { PossyncError, type ErrorCode } from '../core/errors.ts';
 import { isLoopback } from '../core/loopback.ts';
 
 export type Reply =
@@ -25,9 +25,25 @@ export interface LocalServerOptions {
 }
 
 const BODY_LIMIT_BYTES = 16 * 1024;
+/** Commands, probes and screens of one machine: a few. Each may read the database, which belongs to the tills first. */
+const CONNECTIONS_MAX = 100;
+const IN_HAND_MAX = 40;
+/** Slow heads and bodies: on one machine they take no time at all. */
+const LIMITS = { headersTimeout: 10_000, requestTimeout: 20_000, connectionsCheckingInterval: 5_000 };
+/** Lines and events that nobody reads. */
+const UNREAD_MAX_BYTES = 1024 * 1024;
 
 export function localServer({ routes, browsers }: LocalServerOptions): http.Server {
-  return http.createServer((request, response) => {
+  let inHand = 0;
+  const server = http.createServer(LIMITS, (request, response) => {
+    if (inHand >= IN_HAND_MAX) {
+      response.setHeader('retry-after', '1');
+      send(request, response, {
+        status: 429,
+        body: errorBody(new PossyncError('PS-HQ-BUSY', 'too many questions at once')),
+      });
+      return;
+    }
     if (browsers !== undefined && !isMeant(request, browsers.host)) {
       send(request, response, {
         status: 421,
@@ -39,8 +55,13 @@ export function localServer({ routes, browsers }: LocalServerOptions): http.Serv
       response.setHeader('access-control-allow-origin', browsers.origin);
       response.setHeader('vary', 'origin');
     }
-    void answer(routes, request, response);
+    inHand += 1;
+    void answer(routes, request, response).finally(() => {
+      inHand -= 1;
+    });
   });
+  server.maxConnections = CONNECTIONS_MAX;
+  return server;
 }
 
 /**
@@ -52,18 +73,30 @@ function isMeant({ headers: { host = '' } }: IncomingMessage, listenHost: string
   return isLoopback(name.replace(/^\[|\]$/g, '')) || name === listenHost || !isLoopback(listenHost);
 }
 
+const STATUS: Readonly<Partial<Record<ErrorCode, number>>> = { 'PS-USAGE': 400, 'PS-TOO-LARGE': 413 };
+
+/** undefined: `//` and the like are no address; what throws here would end the daemon. */
+function urlOf(text: string | undefined): URL | undefined {
+  try {
+    return new URL(text ?? '/', 'http://daemon');
+  } catch {
+    return undefined;
+  }
+}
+
 async function answer(routes: Routes, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const url = new URL(request.url ?? '/', 'http://daemon');
+  const url = urlOf(request.url);
   const method = request.method === 'HEAD' ? 'GET' : (request.method ?? 'GET');
-  const handler = routes.get(`${method} ${url.pathname}`);
+  const handler = url === undefined ? undefined : routes.get(`${method} ${url.pathname}`);
   let reply: Reply = {
     status: 404,
     body: errorBody(new PossyncError('PS-USAGE', 'there is nothing at this address')),
   };
   try {
-    if (handler !== undefined) reply = await handler(url, () => readBody(request));
+    if (handler !== undefined && url !== undefined) reply = await handler(url, () => readBody(request));
   } catch (error) {
-    reply = { status: 503, body: errorBody(toPossyncError(error)) };
+    const named = toPossyncError(error);
+    reply = { status: STATUS[named.code] ?? 503, body: errorBody(named) };
   }
   if ('stream' in reply) await stream(response, reply);
   else send(request, response, reply);
@@ -95,7 +128,9 @@ async function stream(
   response.flushHeaders();
   try {
     await run((text) => {
-      if (!gone.signal.aborted) response.write(text);
+      if (gone.signal.aborted) return;
+      if (response.writableLength > UNREAD_MAX_BYTES) response.destroy();
+      else response.write(text);
     }, gone.signal);
   } catch (error) {
     if (!gone.signal.aborted) response.write(`${JSON.stringify(errorBody(toPossyncError(error)))}\n`);
@@ -106,10 +141,15 @@ async function stream(
 async function readBody(request: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > BODY_LIMIT_BYTES) throw new PossyncError('PS-TOO-LARGE', 'the request is too large');
-    chunks.push(chunk);
+  try {
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > BODY_LIMIT_BYTES) throw new PossyncError('PS-TOO-LARGE', 'the request is too large');
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    if (error instanceof PossyncError) throw error;
+    throw new PossyncError('PS-USAGE', 'the request ended in the middle', { cause: error });
   }
   const text = Buffer.concat(chunks).toString('utf8');
   try {

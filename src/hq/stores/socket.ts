@@ -1,4 +1,9 @@
-/** One store's WebSocket at HQ: frames in and out, heartbeat, and what its row in live_links says. */
+/**
+ * One store's WebSocket at HQ: frames in and out, heartbeat, and what its row in live_links says.
+ *
+ * A store sends a frame every few seconds and reads what it is sent. One that sends hundreds a second, or lets HQ's
+ * frames pile up, is closed before it costs what the others need.
+ */
 import { randomUUID } from 'node:crypto';
 import type { WebSocket } from 'ws';
 import type { Clock } from '../../core/clock.ts';
@@ -12,7 +17,11 @@ import {
   type StatFrame,
   type StoreFrame,
 } from '../../protocol/messages.ts';
+import { JSON_MAX_DEPTH, JSON_MAX_TOKENS } from '../../protocol/http.ts';
+import { Buckets } from '../buckets.ts';
 import type { Caller } from '../http-routes.ts';
+import { parseJson } from '../json-input.ts';
+import { returnReason } from './link-rules.ts';
 import type { LinkRow } from './live.ts';
 
 export interface SocketEvents {
@@ -30,6 +39,12 @@ export interface SocketEvents {
 const CLOSE_TIMEOUT_MS = 2_000;
 /** RFC 6455: a reason is at most 123 bytes. */
 const REASON_BYTES = 123;
+/** Frames and pings of one store: some each ten seconds, and a burst of answers when somebody asks. */
+const FRAMES = { burst: 200, perSecond: 20 } as const;
+const SLOW_DOWN_MS = 30_000;
+/** Hints and pings that the store does not read; its kernel and ours hold as much again. */
+const UNREAD_MAX_BYTES = 256 * 1024;
+const JSON_BOUNDS = { depth: JSON_MAX_DEPTH, tokens: JSON_MAX_TOKENS };
 
 export class StoreSocket {
   readonly remote: string;
@@ -48,12 +63,14 @@ export class StoreSocket {
   #closeCode: number | null = null;
   #closeReason: string | null = null;
   #ended = false;
+  readonly #frames: Buckets;
 
   constructor(ws: WebSocket, caller: Caller, remote: string, clock: Clock, events: SocketEvents) {
     this.#ws = ws;
     this.#caller = caller;
     this.remote = remote;
     this.#clock = clock;
+    this.#frames = new Buckets({ ...FRAMES, clock, keys: 1 });
     this.#events = events;
     this.#sinceMs = clock.now();
     this.#lastFrameMs = this.#sinceMs;
@@ -70,11 +87,13 @@ export class StoreSocket {
     ws.on('message', (data, isBinary) => {
       this.#message(data as Buffer, isBinary);
     });
-    ws.on('ping', () => {
+    ws.on('ping', (data) => {
+      if (this.#closing || this.#tooMany()) return;
       this.#alive();
+      if (this.#read()) ws.pong(data);
     });
     ws.on('pong', () => {
-      this.#alive();
+      if (!this.#closing && !this.#tooMany()) this.#alive();
     });
     ws.on('error', () => undefined); // 'close' follows and says it all
     ws.on('close', (code, reason) => {
@@ -91,6 +110,11 @@ export class StoreSocket {
   /** The connection goes on under a newer credential of the same store. */
   reauthenticate(caller: Caller): void {
     this.#caller = caller;
+  }
+
+  /** Without the port. */
+  get address(): string {
+    return this.remote.slice(0, this.remote.lastIndexOf(':'));
   }
 
   get storeId(): number {
@@ -116,7 +140,26 @@ export class StoreSocket {
   }
 
   send(frame: HqFrame): void {
-    if (this.open) this.#ws.send(JSON.stringify(frame));
+    if (this.open && this.#read()) this.#ws.send(JSON.stringify(frame));
+  }
+
+  /** Whether the other end reads; ends the connection of one that does not. */
+  #read(): boolean {
+    if (this.#ws.bufferedAmount <= UNREAD_MAX_BYTES) return true;
+    this.#closeReason ??= 'does not read';
+    this.#ws.terminate();
+    return false;
+  }
+
+  get #closing(): boolean {
+    return this.#ended || this.#closeCode !== null;
+  }
+
+  #tooMany(): boolean {
+    if (this.#frames.take('') === 0) return false;
+    this.#ws.pause(); // nothing more is read, not even its answer to the close
+    this.close(CLOSE.slowDown, returnReason(SLOW_DOWN_MS));
+    return true;
   }
 
   /** Whether the other end answers a ping now: not whether it did a while ago. */
@@ -162,6 +205,7 @@ export class StoreSocket {
   }
 
   #message(data: Buffer, isBinary: boolean): void {
+    if (this.#closing || this.#tooMany()) return;
     this.#alive();
     const frame = isBinary ? undefined : decode(data);
     if (frame === undefined) {
@@ -214,7 +258,7 @@ export class StoreSocket {
 function decode(data: Buffer): StoreFrame | undefined {
   let value: unknown;
   try {
-    value = JSON.parse(data.toString('utf8'));
+    value = parseJson(data, JSON_BOUNDS);
   } catch {
     return undefined;
   }

@@ -42,7 +42,7 @@ export interface SocketsOptions {
     isAlive: (instance: Instance) => Promise<boolean>,
   ) => Promise<Welcome | Refuse>;
   /** A credential that comes over an open connection; it is in force when this resolves. */
-  readonly authenticate: (bearer: string) => Promise<Caller>;
+  readonly authenticate: (bearer: string, address: string) => Promise<Caller>;
   /** Another process has ordered these stores to rotate. */
   readonly ordered: (storeIds: readonly number[]) => void;
   /** A store says what came of such an order. */
@@ -55,6 +55,8 @@ const WRITE_MS = 5_000;
 const CHECK_MS = 2_000;
 /** Somebody who opens a socket and says nothing. */
 const HELLO_MS = 10_000;
+/** Of one store, before their welcome: a daemon opens one, and the next when that has failed. */
+const WAITING_PER_STORE = 4;
 /** A daemon that lives answers in a round trip; a slow line gets two seconds. */
 const ALIVE_MS = 2_000;
 /** When HQ restarts: this many stores may return each second, the last after half a minute. */
@@ -136,6 +138,8 @@ export class StoreSockets implements Service {
       },
     });
     this.#all.add(socket);
+    const waiting = [...this.#all].filter((other) => other.storeId === caller.storeId && !other.welcomed);
+    if (waiting.length > WAITING_PER_STORE) waiting[0]?.close(CLOSE.slowDown, returnReason(0));
     const cancelHello = clock.after(HELLO_MS, () => {
       socket.close(CLOSE.badFrame, 'no hello');
     });
@@ -241,6 +245,11 @@ export class StoreSockets implements Service {
         connection: socket.id,
       });
     } catch (error) {
+      const { code, details } = toPossyncError(error);
+      if (code === 'PS-HQ-BUSY') {
+        socket.close(CLOSE.slowDown, returnReason(typeof details.retryMs === 'number' ? details.retryMs : 0));
+        return;
+      }
       log.error('hello failed', { store: socket.caller.code, err: error });
       socket.send({ type: 'refuse', code: 'not_ready', detail: 'HQ cannot use its database now' });
       socket.close(CLOSE.tryLater, 'not_ready');
@@ -252,7 +261,7 @@ export class StoreSockets implements Service {
     const { log } = this.#options;
     const before = socket.caller.kid;
     try {
-      const caller = await this.#options.authenticate(token);
+      const caller = await this.#options.authenticate(token, socket.address);
       if (caller.storeId !== socket.storeId)
         throw new PossyncError('PS-TOKEN-STORE', `the credential is of store ${caller.code}`);
       socket.reauthenticate(caller);

@@ -117,6 +117,16 @@ export async function listTokens(db: Queryable, storeId?: number): Promise<Liste
   return rows;
 }
 
+/** Every token that opens something, an enrolment whose answer got lost included. */
+export async function tokensInForce(db: Queryable): Promise<{ kid: string; hash: Buffer }[]> {
+  const { rows } = await db.query<{ kid: string; hash: Buffer }>(
+    `select t.kid, t.hash from possync.tokens t
+      where t.state in ('pending', 'active', 'retiring')
+         or (t.state = 'spent' and t.ended_at > now() - interval '1 day')`,
+  );
+  return rows;
+}
+
 export interface Authenticated {
   readonly storeId: number;
   readonly code: string;

@@ -1,0 +1,202 @@
+/**
+ * Every WebSocket frame of a store against hostile forms of it: HQ closes with a code that says why, or goes on, and
+ * the others notice nothing. The list of frames is the protocol's: a new one without a good message is a failed test.
+ */
+import assert from 'node:assert/strict';
+import { CLOSE, DIAG_SUBPROTOCOL, ROUTES } from '../../src/protocol/http.ts';
+import { storeFrameSchema } from '../../src/protocol/messages.ts';
+import { randomFor } from '../support/random.ts';
+import { until } from '../support/until.ts';
+import { Fortress, type Shop } from './support/fortress.ts';
+import { GOOD_FRAMES, helloMessage } from './support/messages.ts';
+import { mutateBytes, mutateJson } from './support/mutate.ts';
+import { closeCode, frame, upgrade, type Wire } from './support/raw.ts';
+
+const ROUNDS = Number(process.env.POSSYNC_TEST_FUZZ ?? 60);
+
+/** What a connection may end with: our codes, and those of RFC 6455 for frames that are none. */
+const ENDS: ReadonlySet<number> = new Set([...Object.values(CLOSE), 1002, 1007, 1008, 1009]);
+
+function frameTypes(): string[] {
+  return storeFrameSchema.options.map(({ shape }) => String([...shape.type.values][0]));
+}
+
+describe('every WebSocket frame of a store', function () {
+  this.timeout(120_000 + ROUNDS * 10_000);
+  let fortress: Fortress;
+  const shops: (Shop & { database: { drop(): Promise<void> } })[] = [];
+  const ends = new Map<string, number>();
+  let tried = 0;
+
+  before(async () => {
+    fortress = await Fortress.open('fuzz frames');
+    // Several, so that the limit on hellos of one store is not all that is met.
+    for (const code of ['EVIL-1', 'EVIL-2', 'EVIL-3', 'EVIL-4']) shops.push(await fortress.enrol(code));
+  });
+  after(async () => {
+    for (const { database } of shops) await database.drop();
+    await fortress.close();
+    const summary = [...ends].sort().map(([end, count]) => `${end}: ${count}`);
+    console.log(`      ${tried} hostile frames (${summary.join(', ')})`);
+  });
+
+  const open = async (shop: Shop): Promise<Wire> => {
+    const wire = await upgrade(fortress.port, ROUTES.socket, [['authorization', `Bearer ${shop.bearer}`]]);
+    assert.ok(wire !== undefined, 'a good credential opens a socket');
+    return wire;
+  };
+
+  it('has a good message here to be made hostile', () => {
+    assert.deepEqual(Object.keys(GOOD_FRAMES).sort(), frameTypes().sort());
+  });
+
+  for (const type of frameTypes() as (keyof typeof GOOD_FRAMES)[]) {
+    it(`${type} is refused with a closing code where it is nonsense`, async () => {
+      const random = randomFor(`frames ${type}`);
+      await fortress.during(async () => {
+        for (let round = 0; round < ROUNDS; round += 1) {
+          const shop = random.pick(shops);
+          const wire = await open(shop);
+          if (random.chance(0.7) && type !== 'hello')
+            wire.send(frame(JSON.stringify(helloMessage(shop.code))));
+          for (let count = 1 + random.int(4); count > 0; count -= 1) {
+            tried += 1;
+            const good = GOOD_FRAMES[type](shop);
+            const text = random.chance(0.8) ? mutateJson(good, random) : JSON.stringify(good);
+            const bytes = random.chance(0.2) ? mutateBytes(text, random) : Buffer.from(text);
+            wire.send(
+              frame(bytes, {
+                opcode: random.chance(0.85) ? 1 : random.int(16),
+                fin: random.chance(0.95),
+                masked: random.chance(0.97),
+                rsv: random.chance(0.97) ? 0 : random.int(8),
+              }),
+            );
+          }
+          // HQ answers a good ping last of all, or has closed before.
+          wire.send(frame('', { opcode: 9 }));
+          await until(() => wire.closed || closeCode(wire) !== undefined || wire.received.includes(0x8a), {
+            what: 'HQ answers or closes',
+          });
+          const code = closeCode(wire);
+          const end = code === undefined ? (wire.closed ? 'cut' : 'goes on') : String(code);
+          ends.set(end, (ends.get(end) ?? 0) + 1);
+          assert.ok(code === undefined || ENDS.has(code), `closed with ${code}`);
+          wire.destroy();
+        }
+      });
+      assert.deepEqual(await fortress.faults(), []);
+    });
+  }
+
+  it('each breach of RFC 6455 has its closing code', async () => {
+    const shop = shops[0];
+    assert.ok(shop !== undefined);
+    const breaches: readonly (readonly [string, number, readonly Buffer[]])[] = [
+      ['unmasked', 1002, [frame('{}', { masked: false })]],
+      ['a reserved bit', 1002, [frame('{}', { rsv: 4 })]],
+      ['an unknown opcode', 1002, [frame('{}', { opcode: 5 })]],
+      ['a fragmented ping', 1002, [frame('', { opcode: 9, fin: false })]],
+      ['a ping of 126 bytes', 1002, [frame(Buffer.alloc(126), { opcode: 9 })]],
+      ['a continuation of nothing', 1002, [frame('{}', { opcode: 0 })]],
+      ['invalid UTF-8', 1007, [frame(Buffer.from([0xc3, 0x28]))]],
+      ['64 KiB and one byte', 1009, [frame(Buffer.alloc(64 * 1024 + 1, 0x20))]],
+      ['a length of 2^53', 1009, [Buffer.from([0x81, 0xff, 0, 0x20, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4])]],
+      [
+        'a message in a thousand fragments',
+        1008,
+        [
+          frame('{', { fin: false }),
+          ...Array.from({ length: 1_000 }, () => frame(' ', { opcode: 0, fin: false })),
+        ],
+      ],
+      ['a binary frame', CLOSE.badFrame, [frame('{}', { opcode: 2 })]],
+      ['10,000 levels', CLOSE.badFrame, [frame(`${'['.repeat(10_000)}${']'.repeat(10_000)}`)]],
+      ['30,000 faults', CLOSE.badFrame, [frame(`{"type":"hello","epochs":[${'0,'.repeat(30_000)}0]}`)]],
+      ['a NUL', CLOSE.badFrame, [frame(JSON.stringify(helloMessage('EVIL\0')))]],
+      [
+        'a second hello',
+        CLOSE.badFrame,
+        [frame(JSON.stringify(helloMessage(shop.code))), frame(JSON.stringify(helloMessage(shop.code)))],
+      ],
+      ['stat before hello', CLOSE.badFrame, [frame(JSON.stringify(GOOD_FRAMES.stat(shop)))]],
+    ];
+    for (const [what, code, frames] of breaches) {
+      const wire = await open(shop);
+      for (const bytes of frames) wire.send(bytes);
+      await until(() => closeCode(wire) !== undefined || wire.closed, { what: `HQ closes after ${what}` });
+      assert.equal(closeCode(wire), code, what);
+      wire.destroy();
+    }
+  });
+
+  it('a flood of pings that nobody reads the answers of is ended, at the cost of a few megabytes', async () => {
+    const shop = shops[0];
+    assert.ok(shop !== undefined);
+    const ping = Buffer.concat(Array.from({ length: 500 }, () => frame(Buffer.alloc(125), { opcode: 9 })));
+    const { grownMb, cpuMs } = await fortress.cost(async () => {
+      for (let round = 0; round < 5; round += 1) {
+        const wire = await open(shop);
+        wire.socket.pause();
+        wire.send(frame(JSON.stringify(helloMessage(shop.code))));
+        for (let count = 0; count < 200 && !wire.closed; count += 1) wire.send(ping);
+        await wire.ended();
+      }
+    });
+    console.log(`      500,000 pings offered: ${grownMb.toFixed(0)} MB, ${cpuMs} ms of CPU`);
+    assert.ok(grownMb < 80, `${grownMb} MB`);
+    assert.ok(cpuMs < 6_000, `${cpuMs} ms`);
+  });
+
+  it('echoes that nobody reads are ended, and one address has ten of them at most', async () => {
+    const { grownMb } = await fortress.cost(async () => {
+      const wires: Wire[] = [];
+      for (let count = 0; count < 30; count += 1) {
+        const wire = await upgrade(fortress.port, ROUTES.socket, [
+          ['sec-websocket-protocol', DIAG_SUBPROTOCOL],
+        ]);
+        if (wire !== undefined) wires.push(wire);
+      }
+      assert.equal(wires.length, 10);
+      const big = frame(Buffer.alloc(64 * 1024));
+      for (const wire of wires) {
+        wire.socket.pause();
+        for (let count = 0; count < 200; count += 1) wire.send(big);
+      }
+      await Promise.all(wires.map((wire) => wire.ended()));
+    });
+    // Ten times half a megabyte unread, and what the kernel and the parser hold: not ten times thirteen.
+    assert.ok(grownMb < 90, `${grownMb} MB`);
+  });
+
+  it('hellos without end, each on a socket of its own, leave the others alone', async () => {
+    const shop = shops[1];
+    assert.ok(shop !== undefined);
+    const hello = frame(JSON.stringify(helloMessage(shop.code)));
+    const codes = new Map<number, number>();
+    const { grownMb } = await fortress.cost(async () => {
+      for (let round = 0; round < 10; round += 1) {
+        const wires = await Promise.all(Array.from({ length: 20 }, () => open(shop)));
+        for (const wire of wires) wire.send(hello);
+        await until(
+          () =>
+            wires.filter((wire) => wire.closed || closeCode(wire) !== undefined).length >= wires.length - 1,
+          {
+            what: 'all but the one in force are closed',
+          },
+        );
+        for (const wire of wires) {
+          const code = closeCode(wire);
+          if (code !== undefined) codes.set(code, (codes.get(code) ?? 0) + 1);
+          wire.destroy();
+        }
+      }
+    });
+    assert.deepEqual(
+      [...codes.keys()].filter((code) => code !== CLOSE.slowDown && code !== CLOSE.replaced),
+      [],
+    );
+    assert.ok((codes.get(CLOSE.slowDown) ?? 0) > 100, 'most of them are told to slow down');
+    assert.ok(grownMb < 80, `${grownMb} MB`);
+  });
+});
