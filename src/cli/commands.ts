@@ -5,26 +5,8 @@
  * (a third of a second on a small machine).
  */
 import type { OptionName } from '../config/options.ts';
-import type { CommandModule } from './context.ts';
-
-export interface CommandSpec {
-  /** Words after `possync`. */
-  readonly path: string;
-  /** commander's form: `<CODE>` required, `[SEQ...]` any number; each with its help. */
-  readonly args?: readonly (readonly [string, string])[];
-  readonly summary: string;
-  readonly side: 'hq' | 'store' | 'either' | 'none';
-  readonly examples: readonly string[];
-  /** Flags of the command itself. */
-  readonly options?: readonly (readonly [string, string])[];
-  /** Settings that it also takes as flags. */
-  readonly settings?: readonly OptionName[];
-  /** Runs until it is stopped, and handles signals itself. */
-  readonly service?: true;
-  /** Runs with wrong settings as well, and says what is wrong with them. */
-  readonly explainsSettings?: true;
-  readonly load: () => Promise<CommandModule>;
-}
+import type { CommandSpec } from './command-spec.ts';
+import { FIELD_COMMANDS } from './field-commands.ts';
 
 const SERVER: readonly OptionName[] = ['logDir', 'logLevel', 'metricsListen'];
 
@@ -348,48 +330,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
     load: () => import('./commands/demo.ts'),
   },
-  {
-    path: 'diagnose',
-    args: [['[CHECK...]', 'layers, ids or globs: dns tls.expiry "ws.*"; all without']],
-    summary: 'what is wrong, and what to do; works before a store is installed',
-    side: 'none',
-    examples: [
-      'possync diagnose',
-      'possync diagnose --hq wss://hq.example.com:3001',
-      'possync diagnose dns tls.expiry',
-      'possync diagnose --quick --format nagios',
-    ],
-    options: [
-      ['--local', 'in this process, even if the daemon could do it in its own'],
-      ['--hq <url>', 'look only at the way to this HQ; needs no installation'],
-      ['--only <list>', 'checks, as the arguments, separated by commas'],
-      ['--skip <list>', 'checks to leave out, separated by commas'],
-      ['--quick', 'at most 3 s'],
-      ['--deep', 'idle time-outs, throughput and transparent proxies as well; up to 2 min'],
-      ['--list', 'list the checks'],
-      ['--format <format>', 'text, json, jsonl, nagios, junit or prom'],
-      ['--strict', 'exit 2 when something only warns'],
-      ['--timeout <duration>', 'total time (default 15s)'],
-    ],
-    settings: ['tlsCaFile', 'stateDir', 'logDir'],
-    explainsSettings: true,
-    load: () => import('./commands/diagnose.ts'),
-  },
-  {
-    path: 'explain',
-    args: [['<CODE>', 'e.g. PS-DB-DOWN']],
-    summary: 'what a code means and what to do; works without a network',
-    side: 'none',
-    examples: ['possync explain PS-WS-SILENT'],
-    load: () => import('./commands/explain.ts'),
-  },
-  {
-    path: 'config show',
-    summary: 'the settings in force and where each comes from',
-    side: 'none',
-    examples: ['possync config show', 'possync config show --json'],
-    load: () => import('./commands/config-show.ts'),
-  },
+  ...FIELD_COMMANDS,
 ];
 
 /** The first words of commands with several, and what they are about. */

@@ -2,7 +2,8 @@
 import { Command, Option } from 'commander';
 import { OPTIONS, type OptionName } from '../config/options.ts';
 import { VERSION } from '../core/version.ts';
-import { COMMANDS, GROUPS, type CommandSpec } from './commands.ts';
+import type { CommandSpec } from './command-spec.ts';
+import { COMMANDS, GROUPS } from './commands.ts';
 import { HELP_TOPICS } from './help-topics.ts';
 
 export interface Invocation {

@@ -4,11 +4,9 @@ import { codeOf } from './classify.ts';
 import { PossyncError } from './errors.ts';
 import { uuidv7 } from './ids.ts';
 import type { Log, LogFields } from './log.ts';
+import type { LogLevel } from './log-levels.ts';
 import { LogFile, type LogFileOptions } from './log-file.ts';
 import { redact } from './secret.ts';
-
-export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface LogOptions {
   /** Null: no file, e.g. for a command that logs to stderr only. */

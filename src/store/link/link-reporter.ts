@@ -1,11 +1,14 @@
 /** Log lines of the link: each change once, and while it stays down a summary that grows rarer. */
 import type { Clock } from '../../core/clock.ts';
-import type { Log } from '../../core/log.ts';
+import type { Log, LogFields } from '../../core/log.ts';
 import { indicator, type LinkState } from './state.ts';
 
 /** After the link went down; then every hour. A week offline is 170 lines. */
 const SUMMARIES_MS = [60_000, 300_000, 900_000] as const;
 const SUMMARY_LATER_MS = 3_600_000;
+/** A line that breaks every few seconds would fill the disk of a shop that nobody looks at for weeks. */
+const CHANGES_AN_HOUR = 60;
+const HOUR_MS = 3_600_000;
 
 export class LinkReporter {
   readonly #clock: Clock;
@@ -15,6 +18,8 @@ export class LinkReporter {
   #last: LinkState['reason'] = null;
   #summaries = 0;
   #cancel: () => void = () => undefined;
+  /** Changes of the light within the hour that began then; those beyond the limit are only counted. */
+  #hour = { beganMs: -Infinity, changes: 0, untold: 0 };
 
   constructor(clock: Clock, log: Log) {
     this.#clock = clock;
@@ -46,20 +51,37 @@ export class LinkReporter {
 
   #up(hqUrl: string): void {
     const downMs = this.#downSinceMs === undefined ? undefined : this.#clock.now() - this.#downSinceMs;
-    this.#log.info('connected', { event: 'link.up', hq: hqUrl, tries: this.#tries, down_ms: downMs });
+    this.#changed('info', 'connected', { event: 'link.up', hq: hqUrl, tries: this.#tries, down_ms: downMs });
     this.stop();
   }
 
   #down({ reason }: LinkState, hqUrl: string): void {
     this.#downSinceMs = this.#clock.now();
     this.#summaries = 0;
-    this.#log.warn('disconnected; the store keeps selling, retrying', {
+    this.#changed('warn', 'disconnected; the store keeps selling, retrying', {
       event: 'link.down',
       code: reason?.code,
       why: reason?.message,
       hq: hqUrl,
     });
     this.#expectSummary();
+  }
+
+  #changed(level: 'info' | 'warn', message: string, fields: LogFields): void {
+    const nowMs = this.#clock.now();
+    if (nowMs - this.#hour.beganMs >= HOUR_MS) {
+      const { untold } = this.#hour;
+      this.#hour = { beganMs: nowMs, changes: 0, untold: 0 };
+      if (untold > 0)
+        this.#log.warn(`the link kept breaking: ${untold} more changes within the hour are not listed`, {
+          event: 'link.still_down',
+          changes: untold,
+        });
+    }
+    this.#hour.changes += 1;
+    const told = this.#hour.changes <= CHANGES_AN_HOUR;
+    if (!told) this.#hour.untold += 1;
+    this.#log[told ? level : 'debug'](message, fields);
   }
 
   #expectSummary(): void {
