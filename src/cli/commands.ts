@@ -341,4 +341,5 @@ export const GROUPS: Readonly<Record<string, string>> = {
   store: 'this store',
   queue: 'what waits to be sent, and what HQ refused',
   config: 'settings',
+  service: 'possync as a service of systemd',
 };

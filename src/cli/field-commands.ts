@@ -57,6 +57,32 @@ export const FIELD_COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/logs.ts'),
   },
   {
+    path: 'service install',
+    args: [['<SIDE>', 'hq or store']],
+    summary: 'run this side as a service of systemd, from now on and after every start of the machine',
+    side: 'none',
+    examples: ['possync service install store --dry-run', 'sudo possync service install store'],
+    options: [
+      ['--dry-run', 'show every file and command, and change nothing'],
+      ['--user <name>', 'the user that it runs as (default possync)'],
+      ['--root <dir>', 'write the units below this directory and run nothing: for packages and images'],
+    ],
+    load: () => import('./commands/service-install.ts'),
+  },
+  {
+    path: 'service uninstall',
+    args: [['<SIDE>', 'hq or store']],
+    summary: 'stop the service and take its units away; data, credential and logs are kept',
+    side: 'none',
+    examples: ['possync service uninstall store --dry-run', 'sudo possync service uninstall store'],
+    options: [
+      ['--dry-run', 'show every step, and change nothing'],
+      ['--user <name>', 'the user that it runs as (default possync)'],
+      ['--root <dir>', 'below this directory'],
+    ],
+    load: () => import('./commands/service-uninstall.ts'),
+  },
+  {
     path: 'config show',
     summary: 'the settings in force and where each comes from',
     side: 'none',

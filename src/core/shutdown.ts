@@ -15,6 +15,8 @@ import type { Running } from './service.ts';
 
 export interface ShutdownOptions {
   readonly log: Log;
+  /** The end has begun; for whoever watches over the program. */
+  readonly onStopping?: () => void;
   /** SIGHUP: read credential, certificates and log file again. */
   readonly onReload?: () => void;
   /** SIGUSR1: reconnect now. */
@@ -52,6 +54,7 @@ export async function runUntilSignal(running: Running, options: ShutdownOptions)
       : [running.failed.then((failure) => ({ signal: undefined, failure }))]),
   ]);
   waiting.cancel();
+  options.onStopping?.();
   if (first.failure === undefined) log.info(`${first.signal}: stopping`, { event: 'stop' });
   else log.error('cannot go on: stopping', { event: 'stop', err: first.failure });
   const second = nextEndSignal();

@@ -26,6 +26,8 @@ export interface RunningHq extends Running {
   readonly port: number;
   /** Reads certificate and key again (SIGHUP); open sockets stay. */
   reload(): void;
+  /** Asks its own database how it stands, in one line; rejects when that does not answer. */
+  pulse(): Promise<string>;
   /** Everything the server knows about itself, without secrets (SIGUSR2). */
   dump(): Record<string, unknown>;
 }

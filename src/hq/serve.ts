@@ -159,6 +159,10 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
       reload: () => {
         server.reloadTls();
       },
+      pulse: async () => {
+        await pool.query('select 1');
+        return `${sockets.size} stores connected here`;
+      },
       dump: () => ({
         url: server.url,
         stores: sockets.size,

@@ -239,6 +239,11 @@ class Daemon {
       reconnect: () => {
         this.#link.reconnect();
       },
+      pulse: async () => {
+        const { indicator } = this.#link.snapshot();
+        const { queued } = await this.#outbox.counts();
+        return `${indicator === 'green' ? 'connected' : 'disconnected'}, ${queued} queued`;
+      },
       dump: () => ({
         link: this.#link.snapshot(),
         store: this.#credential?.code ?? null,

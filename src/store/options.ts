@@ -47,6 +47,8 @@ export interface RunningDaemon extends Running {
   reconnect(): void;
   /** Everything the daemon knows about itself, without secrets (SIGUSR2). */
   dump(): Record<string, unknown>;
+  /** Asks its own database how it stands, in one line; rejects when that does not answer. */
+  pulse(): Promise<string>;
   /** The unix socket with the local API. */
   readonly socketPath: string;
   /** The loopback status listener, if it could be opened. */

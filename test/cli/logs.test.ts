@@ -47,7 +47,6 @@ describe('possync logs', () => {
     await writeFile(join(dir, 'hq-server.log'), said);
     const { stdout } = await possync(['logs', '--log-dir', dir], { columns: 100, env: { NO_COLOR: '1' } });
     assert.match(stdout, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d {2}WARN {3}HQ said .*hello \(PS-HQ-ERROR\)/);
-    // eslint-disable-next-line no-control-regex -- that is what must not be there
     assert.doesNotMatch(stdout, /[\u0000-\u0009\u000b-\u001f]/);
   });
 

@@ -3,6 +3,7 @@ import { listenHostOf } from '../../config/load.ts';
 import { PossyncError, EXIT, type ExitCode } from '../../core/errors.ts';
 import { isLoopback } from '../../core/loopback.ts';
 import { runUntilSignal } from '../../core/shutdown.ts';
+import { superviseFor } from '../../core/systemd.ts';
 import { VERSION } from '../../core/version.ts';
 import { requireCurrentSchema } from '../../db/migrations.ts';
 import type { HqOptions } from '../../hq/options.ts';
@@ -33,8 +34,13 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
       ...(tls === undefined ? {} : { tls }),
     });
     await announce(context, running.url, clock.now() - started);
+    const supervisor = superviseFor({ env: context.env, clock, log, pulse: () => running.pulse() });
+    await supervisor.ready();
     const ended = await runUntilSignal(running, {
       log,
+      onStopping: () => {
+        supervisor.stopping();
+      },
       onReload: () => {
         reopen();
         running.reload();

@@ -1,6 +1,7 @@
 /** `possync store daemon`: the sync of a store until a signal ends it. */
 import { EXIT, type ExitCode } from '../../core/errors.ts';
 import { runUntilSignal } from '../../core/shutdown.ts';
+import { superviseFor } from '../../core/systemd.ts';
 import { VERSION } from '../../core/version.ts';
 import { startDaemon } from '../../store/daemon.ts';
 import { readStoreStatus } from '../../store/status.ts';
@@ -29,8 +30,13 @@ export async function run(context: Context, args: Args): Promise<ExitCode> {
       ...(config.tlsCaFile === undefined ? {} : { caFile: config.tlsCaFile }),
     });
     await announce(context, running.socketPath, running.statusUrl);
+    const supervisor = superviseFor({ env, clock: context.clock, log, pulse: () => running.pulse() });
+    await supervisor.ready();
     const ended = await runUntilSignal(running, {
       log,
+      onStopping: () => {
+        supervisor.stopping();
+      },
       onReload: () => {
         reopen();
         running.reload();
