@@ -39,6 +39,7 @@ export function superviseFor({ env, clock, log, pulse }: SupervisorOptions): Sup
     return { ready: () => Promise.resolve(), stopping: () => undefined, stop: () => undefined };
   const everyMs = watchdogMs(env);
   const over = new AbortController();
+  const ended = (): boolean => over.signal.aborted;
   const failures = { told: false };
   const notify = async (...words: string[]): Promise<void> => {
     const why = await systemdNotify(words);
@@ -47,9 +48,9 @@ export function superviseFor({ env, clock, log, pulse }: SupervisorOptions): Sup
     log.warn('systemd cannot be told how the server stands', { why });
   };
   const beat = async (): Promise<void> => {
-    while (!over.signal.aborted) {
+    while (!ended()) {
       await clock.sleep((everyMs ?? STATUS_MS * PINGS_PER_INTERVAL) / PINGS_PER_INTERVAL, over.signal);
-      if (over.signal.aborted) return;
+      if (ended()) return;
       try {
         const status = await pulse();
         await notify(`STATUS=${status}`, ...(everyMs === undefined ? [] : ['WATCHDOG=1']));

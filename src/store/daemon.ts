@@ -43,7 +43,7 @@ import { reEnrolStore, type ReEnrolReport } from './outbox/re-enrol.ts';
 import { OutboxRetention } from './outbox/retention.ts';
 import { PushRounds } from './push-rounds.ts';
 import { Renewal } from './renewal.ts';
-import { statFrame } from './stat.ts';
+import { pulseText, statFrame } from './stat.ts';
 import { readStoreStatus } from './status.ts';
 
 const POOL_SIZE = 6;
@@ -239,11 +239,8 @@ class Daemon {
       reconnect: () => {
         this.#link.reconnect();
       },
-      pulse: async () => {
-        const { indicator } = this.#link.snapshot();
-        const { queued } = await this.#outbox.counts();
-        return `${indicator === 'green' ? 'connected' : 'disconnected'}, ${queued} queued`;
-      },
+      pulse: () => pulseText(this.#outbox, this.#link.snapshot().indicator),
+      status: () => this.#api.status(),
       dump: () => ({
         link: this.#link.snapshot(),
         store: this.#credential?.code ?? null,

@@ -1,4 +1,4 @@
-/** What a store tells HQ of its figures over the link: its queue and how far its mirror is. */
+/** What a daemon tells others of its figures: HQ over the link, and whoever supervises it. */
 import type { StatFrame } from '../protocol/messages.ts';
 import type { Mirror } from './mirror/mirror.ts';
 import type { Outbox } from './outbox/outbox.ts';
@@ -16,4 +16,10 @@ export async function statFrame(outbox: Outbox, mirror: Mirror, id: string | nul
       error: state.error?.message.slice(0, 2_000) ?? null,
     },
   };
+}
+
+/** One line for the supervisor; the question to the database behind it is the proof that the daemon works. */
+export async function pulseText(outbox: Outbox, indicator: 'green' | 'red'): Promise<string> {
+  const { queued } = await outbox.counts();
+  return `${indicator === 'green' ? 'connected' : 'disconnected'}, ${queued} queued`;
 }
