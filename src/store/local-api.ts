@@ -17,6 +17,7 @@ import type { Clock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
+import type { StoreStatusView } from '../protocol/status.ts';
 import { LightWatchers, lightPicture, type Light } from './indicator.ts';
 import { errorBody, listening, localServer, type Handler, type Reply } from './local-http.ts';
 import type { PullResult } from './mirror/mirror.ts';
@@ -31,7 +32,7 @@ export interface LocalApiOptions {
   readonly clock: Clock;
   readonly log: Log;
   /** The document of `possync status --json`. */
-  readonly status: () => Promise<unknown>;
+  readonly status: () => Promise<StoreStatusView>;
   readonly indicator: () => Light;
   /** Throws what keeps the daemon from its local work. */
   readonly ready: () => Promise<void>;
@@ -64,6 +65,11 @@ export class LocalApi implements Service {
   constructor(options: LocalApiOptions) {
     this.#options = options;
     this.#watchers = new LightWatchers(options.clock, options.indicator);
+  }
+
+  /** The document of GET /api/v1/status. */
+  status(): Promise<StoreStatusView> {
+    return this.#options.status();
   }
 
   /** The link changed: whoever watches the light is told. */
@@ -144,7 +150,7 @@ export class LocalApi implements Service {
           return Promise.resolve({ status: green ? 200 : 503, body: { status, ...light }, type: HEALTH });
         },
       ],
-      ['GET /api/v1/status', async () => ({ status: 200, body: (await status()) as object })],
+      ['GET /api/v1/status', async () => ({ status: 200, body: await status() })],
       ['GET /api/v1/events', () => Promise.resolve(this.#watchers.events())],
       [
         'GET /indicator.svg',

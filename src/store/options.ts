@@ -2,6 +2,7 @@
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { Running } from '../core/service.ts';
+import type { StoreStatusView } from '../protocol/status.ts';
 
 /** Reads a request of `possync diagnose`, hands out what it finds line by line, and ends with the report. */
 export type DiagnoseService = (
@@ -49,6 +50,8 @@ export interface RunningDaemon extends Running {
   dump(): Record<string, unknown>;
   /** Asks its own database how it stands, in one line; rejects when that does not answer. */
   pulse(): Promise<string>;
+  /** What `possync status` shows. */
+  status(): Promise<StoreStatusView>;
   /** The unix socket with the local API. */
   readonly socketPath: string;
   /** The loopback status listener, if it could be opened. */
