@@ -92,7 +92,8 @@ const HEAVY = new Set<FaultKind>([
 export function makePlan({ seed, durationMs, stores, servers, kinds }: PlanOptions): Plan {
   const random = randomFor('torture plan', seed);
   const faults: Fault[] = [];
-  let deck: FaultKind[] = [];
+  // The first deck holds each kind once, so that a minute is enough to see every one of them.
+  let deck = random.shuffle(kinds);
   const end = durationMs - LAST_BEFORE_END_MS;
   for (let atMs = FIRST_MS; atMs < end; atMs += between(random, GAP_MS[0], GAP_MS[1])) {
     if (deck.length === 0)

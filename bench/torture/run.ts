@@ -22,12 +22,14 @@ export interface RunOptions {
   readonly paceMs: number;
   readonly runDir: string;
   readonly say: (line: string) => void;
-  /** Called with the chain after the faults and before it settles: where a test breaks possync itself. */
-  readonly meddle?: (world: World) => Promise<void>;
+  /** Breaks possync itself before the first till sells: the checks must then find it. */
+  readonly sabotage?: (world: World) => Promise<void>;
 }
 
 export interface Result {
   readonly seed: number;
+  /** Of faults, as asked for; `seconds` is what all of it took. */
+  readonly minutes: number;
   readonly seconds: number;
   readonly stores: number;
   readonly ok: boolean;
@@ -49,7 +51,7 @@ export interface Result {
 const TILLS = 2;
 
 export async function run(options: RunOptions): Promise<Result> {
-  const { seed, durationMs, servers, paceMs, runDir, say } = options;
+  const { seed, durationMs, servers, runDir, say } = options;
   const codes = Array.from({ length: options.stores }, (_, n) => `S${n + 1}`);
   const leftOut: Record<string, string> = {};
   const wantsDisk = options.kinds.includes('disk-full');
@@ -62,7 +64,7 @@ export async function run(options: RunOptions): Promise<Result> {
   const plan = makePlan({ seed, durationMs, stores: codes, servers, kinds });
   describePlan(plan, say);
   try {
-    return await play(world, plan, { ...options, paceMs }, leftOut);
+    return await play(world, plan, options, leftOut);
   } catch (error) {
     await world.abandon();
     throw error;
@@ -80,7 +82,7 @@ function describePlan(plan: Plan, say: (line: string) => void): void {
 async function play(
   world: World,
   plan: Plan,
-  { seed, paceMs, say, meddle }: RunOptions,
+  { seed, paceMs, say, sabotage }: RunOptions,
   leftOut: Readonly<Record<string, string>>,
 ): Promise<Result> {
   const began = performance.now();
@@ -91,6 +93,7 @@ async function play(
       ).every(({ code }) => code === 0),
     { what: 'every store had the catalogue', timeoutMs: 60_000 },
   );
+  await sabotage?.(world);
   const selling = new AbortController();
   const watching = new AbortController();
   const random = randomFor('torture', seed);
@@ -129,7 +132,6 @@ async function play(
   const looking = [watch.run(watching.signal), operator.run(watching.signal)];
   say(`broken for ${plan.durationMs / 1_000} s`);
   await Promise.all([injector.run(plan, selling.signal), pause(plan.durationMs)]);
-  if (meddle !== undefined) await meddle(world);
   selling.abort();
   await Promise.all(work);
   say('healed; waiting until everything has arrived');
@@ -145,6 +147,7 @@ async function play(
   await world.close();
   return {
     seed,
+    minutes: plan.durationMs / 60_000,
     seconds: Math.round((performance.now() - began) / 1_000),
     stores: world.sites.length,
     ok: world.violations.length === 0,

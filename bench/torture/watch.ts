@@ -10,9 +10,9 @@ import {
 } from './readings.ts';
 import type { Site, World } from './world.ts';
 
-const EVERY_MS = 150;
+const EVERY_MS = 250;
 /** Looks that read whole tables. */
-const WHOLE_EVERY_MS = 2_000;
+const WHOLE_EVERY_MS = 3_000;
 
 export class Watch {
   readonly #world: World;

@@ -1,106 +1,11 @@
 /** The line between store and HQ breaks in every way: the lights tell it, nothing is lost, and it comes back. */
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
-import { SOFTWARE } from '../../src/core/version.ts';
-import { readCredential } from '../../src/store/credential.ts';
-import { HqClient } from '../../src/store/link/hq-client.ts';
-import { BODY_VERSION, PROTOCOL_VERSION } from '../../src/protocol/version.ts';
-import type { Hello } from '../../src/protocol/messages.ts';
 import { setStoreActive } from '../../src/hq/stores/stores.ts';
-import { Outbox } from '../../src/store/outbox/outbox.ts';
 import { TestHq, TestStore } from '../support/chain.ts';
-import { FaultProxy } from '../support/fault-proxy.ts';
+import { Line } from '../support/line.ts';
 import { addRegister, openSession, sell } from '../support/pos.ts';
 import { StripProxy } from '../support/strip-proxy.ts';
 import { until } from '../support/until.ts';
-
-/** A store behind a line that can fail. */
-class Line {
-  readonly hq: TestHq;
-  readonly proxy: FaultProxy;
-  readonly store: TestStore;
-  #session: string | undefined;
-  sold = 0;
-
-  private constructor(hq: TestHq, proxy: FaultProxy, store: TestStore) {
-    this.hq = hq;
-    this.proxy = proxy;
-    this.store = store;
-  }
-
-  static async open(hq: TestHq, code: string): Promise<Line> {
-    const proxy = new FaultProxy({ host: '127.0.0.1', port: hq.port });
-    await proxy.open();
-    const store = await TestStore.open(hq, code, { hqUrl: `http://127.0.0.1:${proxy.port}` });
-    const line = new Line(hq, proxy, store);
-    await store.untilLight('green');
-    return line;
-  }
-
-  async close(): Promise<void> {
-    await this.store.close();
-    await this.proxy.close();
-  }
-
-  async sell(): Promise<void> {
-    const till = await this.store.database.connect();
-    try {
-      this.#session ??= await openSession(till, await addRegister(till, this.store.id), this.store.id);
-      this.sold += 1;
-      await sell(till, this.#session, { storeId: this.store.id, receipt: `R-${this.sold}` });
-    } finally {
-      await till.end();
-    }
-  }
-
-  async salesAtHq(): Promise<number> {
-    const { rows } = await this.hq.pool.query<{ n: number }>(
-      'select count(*) as n from public.sales where store_id = $1::integer',
-      [this.store.id],
-    );
-    return rows[0]?.n ?? 0;
-  }
-
-  async untilDelivered(): Promise<void> {
-    await until(async () => (await this.salesAtHq()) === this.sold, {
-      what: `HQ has all ${this.sold} sales`,
-      timeoutMs: 30_000,
-    });
-  }
-
-  async untilHqSays(light: 'green' | 'red'): Promise<void> {
-    await until(async () => (await this.hq.light(this.store.id)) === light, {
-      what: `HQ calls the store ${light}`,
-      timeoutMs: 20_000,
-    });
-  }
-
-  async untilReason(code: string): Promise<void> {
-    await until(async () => (await this.store.link()).code === code, {
-      what: `the link says ${code}`,
-      timeoutMs: 20_000,
-    });
-  }
-}
-
-async function clientOf(store: TestStore, url: string): Promise<HqClient> {
-  const credential = await readCredential(store.stateDir);
-  assert.ok(credential);
-  return new HqClient({ url, credential: credential.token, hqId: credential.hqId, software: SOFTWARE });
-}
-
-async function helloOf(store: TestStore): Promise<Hello> {
-  return {
-    type: 'hello',
-    v: PROTOCOL_VERSION,
-    store: store.code,
-    instance: { boot: 'another', daemon: randomUUID(), pgSysid: '42' },
-    ...(await new Outbox(store.pool).helloPart()),
-    in: { pos: 0, nonce: null, paged: 0 },
-    bodyVersion: BODY_VERSION,
-    software: SOFTWARE,
-  };
-}
 
 describe('the line between store and HQ', function () {
   this.timeout(120_000);
@@ -173,25 +78,6 @@ describe('the line between store and HQ', function () {
     await line.close();
   });
 
-  it('the answer to a push is lost after HQ has committed it: sent again, there once (invariant 16)', async () => {
-    const line = await Line.open(hq, 'LOST');
-    for (let n = 0; n < 3; n += 1) {
-      line.proxy.dropNextAnswer(/^POST \/api\/v1\/sync\/push/);
-      await line.sell();
-      await until(() => line.proxy.dropped > n, { what: 'an answer was dropped', timeoutMs: 30_000 });
-    }
-    await line.untilDelivered();
-    await line.store.running.stop();
-    const { rows } = await line.hq.pool.query<{ seq: number }>(
-      'select seq from possync.inbox where store_id = $1::integer',
-      [line.store.id],
-    );
-    const own = await line.store.pool.query<{ seq: number }>('select seq from possync.state');
-    assert.equal(rows[0]?.seq, own.rows[0]?.seq);
-    assert.equal(await line.salesAtHq(), line.sold);
-    await line.close();
-  });
-
   it('a proxy strips the upgrade: red with the reason, and both flows run by polling', async () => {
     const proxy = new StripProxy({ host: '127.0.0.1', port: hq.port });
     const store = await TestStore.open(hq, 'STRIP', { hqUrl: await proxy.open(), pullIntervalMs: 500 });
@@ -246,22 +132,6 @@ describe('the line between store and HQ', function () {
     line.store.running.reconnect();
     await line.store.untilLight('green');
     await line.untilDelivered();
-    await line.close();
-  });
-
-  it('a clone is refused while the store answers, and let in when it does not (invariant 19)', async () => {
-    const line = await Line.open(hq, 'CLONE');
-    const clone = await clientOf(line.store, hq.running.url);
-    const refused = await clone.hello(await helloOf(line.store));
-    assert.deepEqual(
-      [refused.type, refused.type === 'refuse' && refused.code],
-      ['refuse', 'other_instance_alive'],
-    );
-    assert.equal((await line.store.link()).indicator, 'green', 'the store itself is not disturbed');
-    await line.store.stop();
-    const welcomed = await clone.hello(await helloOf(line.store));
-    assert.equal(welcomed.type, 'welcome');
-    clone.close();
     await line.close();
   });
 

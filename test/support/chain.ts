@@ -139,15 +139,29 @@ export class TestStore {
     return store;
   }
 
+  /** An empty server that takes over the store of another one, its daemon running. */
+  static async replacing(hq: TestHq, store: { id: number; code: string }): Promise<TestStore> {
+    const database = await storeDatabase(`store_${store.code}_again`);
+    const taking = new TestStore(store, database, await mkdtemp(join(tmpdir(), 'possync-store-')), {});
+    await taking.enrol(hq, { replace: true });
+    await taking.start();
+    return taking;
+  }
+
   async enrol(
     hq: TestHq,
-    { hqUrl = hq.running.url, caFile }: { hqUrl?: string; caFile?: string | undefined } = {},
+    {
+      hqUrl = hq.running.url,
+      caFile,
+      replace = false,
+    }: { hqUrl?: string; caFile?: string | undefined; replace?: boolean } = {},
   ): Promise<void> {
     const { token } = await issueEnrolmentToken(hq.pool, { code: this.code, hqUrl, actor: 'test' });
     await initStore({
       databaseUrl: this.database.url,
       stateDir: this.stateDir,
       tokenText: token.reveal(),
+      replace,
       ...(caFile === undefined ? {} : { caFile }),
     });
   }
