@@ -25,10 +25,10 @@ function codedPart(error: unknown): Coded | undefined {
   return undefined;
 }
 
-/** SQLSTATE of a PostgreSQL error (five characters), else undefined. */
+/** SQLSTATE of a PostgreSQL error (five characters), else undefined: EROFS and its like are the operating system's. */
 export function sqlstateOf(error: unknown): string | undefined {
   const code = codeOf(error);
-  return code !== undefined && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
+  return code !== undefined && /^(?!E[A-Z]{4})[0-9A-Z]{5}$/.test(code) ? code : undefined;
 }
 
 /**

@@ -179,8 +179,10 @@ export async function saveNext(stateDir: string, next: StoreCredential): Promise
 /** credential.next is the credential: at every moment one of the two is there whole, and HQ takes both. */
 export async function switchToNext(stateDir: string, current: StoreCredential): Promise<void> {
   await writeSecretFile(previousPath(stateDir), textOf(current));
-  await rename(pendingPath(stateDir), credentialPath(stateDir));
-  await syncDirectory(stateDir);
+  await changing(credentialPath(stateDir), async () => {
+    await rename(pendingPath(stateDir), credentialPath(stateDir));
+    await syncDirectory(stateDir);
+  });
 }
 
 /** Removes the credential before this one once HQ no longer takes it. */
@@ -255,10 +257,24 @@ function previousPath(stateDir: string): string {
 }
 
 async function removeIfThere(path: string): Promise<void> {
+  await changing(path, async () => {
+    try {
+      await unlink(path);
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+    }
+  });
+}
+
+/** Throws PS-FILE-WRITE: a disk that turned read-only is no bug of ours. */
+async function changing(path: string, work: () => Promise<void>): Promise<void> {
   try {
-    await unlink(path);
+    await work();
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+    throw new PossyncError('PS-FILE-WRITE', `cannot change ${path}`, {
+      why: error instanceof Error ? error.message : String(error),
+      cause: error,
+    });
   }
 }
 

@@ -129,13 +129,13 @@ class RotationRun {
     const path = `${credentialPath(this.#options.stateDir)}.probe`;
     try {
       await writeSecretFile(path, 'probe\n');
+      await unlink(path);
     } catch (error) {
       throw new PossyncError('PS-TOKEN-SAVE', `cannot save a new token in ${this.#options.stateDir}`, {
         why: `${error instanceof PossyncError ? (error.why ?? error.message) : String(error)}; checked before anything was asked of HQ: nothing changed`,
         cause: error,
       });
     }
-    await unlink(path);
   }
 
   async #whoami(credential: StoreCredential): Promise<Whoami> {
