@@ -129,6 +129,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['--hq-url <url>', 'address under which the store reaches HQ: http, https, ws or wss (required)'],
       ['--out <file>', 'write it there (mode 0600) and nowhere else'],
       ['--expires-in <duration>', 'how long it may be used (default 72h)'],
+      ['--dry-run', 'check that it would work, say which unused token it would replace, and change nothing'],
     ],
     load: () => import('./commands/token-issue.ts'),
   },
@@ -182,11 +183,17 @@ export const COMMANDS: readonly CommandSpec[] = [
   },
   {
     path: 'token status',
+    args: [['[CODE...]', 'at HQ: these stores']],
     summary:
       'is the credential of this store good? exit 0 yes, 1 ends soon, 66 none, 69 cannot tell, 77 refused',
     side: 'none',
-    examples: ['possync token status', 'possync token status --warn 30d --json'],
+    examples: [
+      'possync token status',
+      'possync token status --warn 30d --json',
+      'possync token status --all --warn 30d   # at HQ: exit 1 if one ends soon or a store has none',
+    ],
     options: [
+      ['--all', 'at HQ: every store'],
       ['--warn <duration>', 'what counts as soon (default 14d)'],
       ['--timeout <duration>', 'longest wait for HQ (default 10s)'],
     ],

@@ -39,13 +39,14 @@ export function tokenTable(paint: Paint, tokens: readonly ListedToken[]): string
       token.code,
       token.kind,
       token.endedWhy === null ? token.state : `${token.state} (${token.endedWhy})`,
-      minute(token.createdAt),
-      minute(token.lastUsedAt),
-      minute(token.expiresAt),
+      minuteOf(token.createdAt),
+      minuteOf(token.lastUsedAt),
+      minuteOf(token.expiresAt),
     ]),
   );
 }
 
-function minute(at: string | null): string {
+/** `2026-11-24 03:21`, UTC. */
+export function minuteOf(at: string | null): string {
   return at === null ? '-' : new Date(at).toISOString().slice(0, 16).replace('T', ' ');
 }

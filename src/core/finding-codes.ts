@@ -174,6 +174,8 @@ const NETWORK_CODES = {
   'PS-TOKEN-PERMS': found('take the right away: chmod 0600 FILE'),
   /** The credential expires soon. */
   'PS-TOKEN-EXPIRING': found('renew it: possync token rotate'),
+  /** Somebody still uses a credential that was revoked, replaced or has expired. */
+  'PS-TOKEN-REUSED': found('look for the machine that still uses it: an old server, a clone, or a thief'),
   /** A rotation was interrupted. */
   'PS-TOKEN-HALFWAY': found('finish it: possync token rotate'),
   /** The daemon still uses the old credential. */

@@ -32,6 +32,7 @@ import { Ledger } from './ledger/ledger.ts';
 import { LoginGuard } from './login-guard.ts';
 import type { HqOptions, RunningHq } from './options.ts';
 import { HqServer } from './server.ts';
+import { CredentialUpkeep } from './stores/credential-upkeep.ts';
 import { enrol } from './stores/enrol.ts';
 import { LINKS_CHANNEL, readLight } from './stores/live.ts';
 import { OrderDesk } from './stores/order-desk.ts';
@@ -149,6 +150,14 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
         },
       }),
       server,
+      new CredentialUpkeep({
+        pool,
+        clock,
+        log,
+        server: sockets.server,
+        url: () => server.url,
+        certificate: () => server.certificate,
+      }),
     ]);
     await services.start();
     log.info('HQ is serving', { event: 'start', url: server.url, hq: hqId });
@@ -167,7 +176,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
         url: server.url,
         stores: sockets.size,
         pool: { total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount },
-        certificateUntil: server.certificateNotAfter?.toISOString() ?? null,
+        certificateUntil: server.certificate?.notAfter.toISOString() ?? null,
         memory: process.memoryUsage(),
       }),
       stop: () => (stopping ??= stopAll(services, server, sockets, clock)),

@@ -67,7 +67,7 @@ export class HqServer implements Service {
   readonly #open = new Set<Duplex>();
   #server: http.Server | https.Server | undefined;
   #unwatch: (() => void) | undefined;
-  #notAfter: Date | undefined;
+  #life: { readonly notBefore: Date; readonly notAfter: Date } | undefined;
 
   constructor(options: ServerOptions) {
     this.#options = options;
@@ -109,9 +109,9 @@ export class HqServer implements Service {
     return `${tls === undefined ? 'http' : 'https'}://${shown}:${this.port}`;
   }
 
-  /** When the certificate in use ends. */
-  get certificateNotAfter(): Date | undefined {
-    return this.#notAfter;
+  /** From when to when the certificate in use is good. */
+  get certificate(): { readonly notBefore: Date; readonly notAfter: Date } | undefined {
+    return this.#life;
   }
 
   async start(): Promise<void> {
@@ -138,8 +138,8 @@ export class HqServer implements Service {
     if (tls === undefined) {
       this.#server = http.createServer(limits, handle);
     } else {
-      const { cert, key, notAfter } = readTlsFiles(tls);
-      this.#notAfter = notAfter;
+      const { cert, key, notBefore, notAfter } = readTlsFiles(tls);
+      this.#life = { notBefore, notAfter };
       this.#server = https.createServer(
         { ...limits, cert, key, minVersion: 'TLSv1.2', handshakeTimeout: HANDSHAKE_MS },
         handle,
@@ -179,9 +179,9 @@ export class HqServer implements Service {
     const { tls } = this.#options;
     if (tls === undefined || !(this.#server instanceof https.Server)) return;
     try {
-      const { cert, key, notAfter, subject } = readTlsFiles(tls);
+      const { cert, key, notBefore, notAfter, subject } = readTlsFiles(tls);
       this.#server.setSecureContext({ cert, key, minVersion: 'TLSv1.2' });
-      this.#notAfter = notAfter;
+      this.#life = { notBefore, notAfter };
       this.#log.info('certificate read', {
         event: 'config.reloaded',
         subject,

@@ -18,6 +18,7 @@ import {
   type ReasonView,
   type StatusWord,
 } from '../protocol/status.ts';
+import { readCredentials, type CredentialsOfStore } from './status-credentials.ts';
 import { readStoreRows, type DbStoreRow } from './status-rows.ts';
 import { readTypes, type TypesOfStore } from './status-types.ts';
 
@@ -33,7 +34,8 @@ export async function readHqStatus(pool: pg.Pool, { storeId }: HqStatusOptions =
       const { head, rows } = await readStoreRows(tx, storeId);
       const types = await readTypes(tx, storeId);
       const fault = await captureFault(tx, 'hq');
-      const stores = rows.map((row) => storeView(row, types.get(row.id)));
+      const credentials = await readCredentials(tx, storeId);
+      const stores = rows.map((row) => storeView(row, types.get(row.id), credentials.stores.get(row.id)));
       const serving = stores.filter(isServing);
       return {
         role: 'hq' as const,
@@ -50,6 +52,8 @@ export async function readHqStatus(pool: pg.Pool, { storeId }: HqStatusOptions =
           parked: stores.reduce((sum, store) => sum + store.upstream.parked, 0),
           findings: stores.reduce((sum, store) => sum + store.findings, 0),
         },
+        tls: credentials.tls,
+        alerts: credentials.alerts,
         stores,
       };
     },
@@ -67,7 +71,11 @@ export function isGreen(status: HqStatusView): boolean {
   return status.stores.filter(isServing).every((store) => store.connection.indicator === 'green');
 }
 
-function storeView(row: DbStoreRow, types: TypesOfStore | undefined): HqStoreView {
+function storeView(
+  row: DbStoreRow,
+  types: TypesOfStore | undefined,
+  credentials: CredentialsOfStore | undefined,
+): HqStoreView {
   const status = wordOf(row);
   const connection = connectionOf(row, status);
   const queued = row.queued;
@@ -95,6 +103,8 @@ function storeView(row: DbStoreRow, types: TypesOfStore | undefined): HqStoreVie
     errors: row.parked + row.findings + (row.downError === null ? 0 : 1),
     findings: row.findings,
     software: row.software,
+    token: credentials?.token ?? null,
+    rotation: credentials?.rotation ?? null,
     today: {
       business_date: row.today,
       sales: row.sales,

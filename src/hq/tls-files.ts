@@ -13,6 +13,7 @@ export interface TlsFiles {
 export interface TlsMaterial {
   readonly cert: string;
   readonly key: string;
+  readonly notBefore: Date;
   readonly notAfter: Date;
   readonly subject: string;
 }
@@ -24,7 +25,13 @@ export function readTlsFiles({ certFile, keyFile }: TlsFiles): TlsMaterial {
   try {
     createSecureContext({ cert, key });
     const leaf = new X509Certificate(cert);
-    return { cert, key, notAfter: new Date(leaf.validTo), subject: leaf.subjectAltName ?? leaf.subject };
+    return {
+      cert,
+      key,
+      notBefore: new Date(leaf.validFrom),
+      notAfter: new Date(leaf.validTo),
+      subject: leaf.subjectAltName ?? leaf.subject,
+    };
   } catch (error) {
     throw new PossyncError('PS-TLS-FILES', 'certificate and key cannot be used together', {
       why: error instanceof Error ? error.message : String(error),

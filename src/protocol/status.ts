@@ -55,6 +55,13 @@ export interface TypeView {
   readonly records: number | null;
 }
 
+/** Something that somebody at HQ should look at, though nothing may be red. */
+export interface AlertView extends ReasonView {
+  /** Its code; null = it concerns HQ itself. */
+  readonly store: string | null;
+  readonly at: string | null;
+}
+
 export interface HqStoreView {
   readonly id: number;
   readonly code: string;
@@ -77,6 +84,18 @@ export interface HqStoreView {
   /** Open findings of the ledger and of the inbox, notes left out; `errors` counts them as well. */
   readonly findings: number;
   readonly software: string | null;
+  /** The credential in force; null = none. */
+  readonly token: {
+    readonly kid: string;
+    readonly expires_at: string | null;
+    readonly warning: ReasonView | null;
+  } | null;
+  /** An order to rotate that the store has not carried out yet. */
+  readonly rotation: {
+    readonly ordered_at: string;
+    readonly ordered_by: string;
+    readonly failure: { readonly code: string; readonly message: string } | null;
+  } | null;
   readonly today: TodayView;
   readonly types: Readonly<Record<string, TypeView>>;
 }
@@ -93,6 +112,9 @@ export interface HqStatusView {
     readonly parked: number;
     readonly findings: number;
   };
+  /** Of the certificates in use the one that ends first; null without TLS, or where no server runs. */
+  readonly tls: { readonly not_after: string | null; readonly warning: ReasonView | null } | null;
+  readonly alerts: readonly AlertView[];
   readonly stores: readonly HqStoreView[];
 }
 

@@ -62,7 +62,7 @@ export class Renewal implements Service {
 
   start(): void {
     this.#stopping = new AbortController();
-    this.#plan(LEFT_BEHIND_MS);
+    this.#plan(Math.min(LEFT_BEHIND_MS, this.#options.lookMs ?? LOOK_MS));
   }
 
   async stop(): Promise<void> {

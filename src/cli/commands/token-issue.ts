@@ -1,7 +1,8 @@
 /** `possync token issue CODE`: a one-time enrolment token, alone on stdout or in a file and then nowhere else. */
+import type pg from 'pg';
 import { writeSecretFile } from '../../core/secret-file.ts';
 import { EXIT, PossyncError } from '../../core/errors.ts';
-import { issueEnrolmentToken } from '../../hq/stores/tokens.ts';
+import { issueEnrolmentToken, wouldIssue } from '../../hq/stores/tokens.ts';
 import { commandActor } from '../actor.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
@@ -17,6 +18,7 @@ export async function run(context: Context, args: Args): Promise<Answer> {
     throw new PossyncError('PS-USAGE', '--expires-in must be from 1s to 90d');
   const out = args.text('out');
   const { pool } = await context.database();
+  if (args.flag('dryRun')) return await dryRun(pool, code, hqUrl);
   const issued = await issueEnrolmentToken(pool, { code, hqUrl, expiresInMs, actor: commandActor() });
   if (out !== undefined) await writeSecretFile(out, `${issued.token.reveal()}\n`);
   const { kid, store, expiresAt, replaced } = issued;
@@ -43,5 +45,16 @@ export async function run(context: Context, args: Args): Promise<Answer> {
       }
       return `${issued.token.reveal()}\n`;
     },
+  };
+}
+
+async function dryRun(pool: pg.Pool, code: string, hqUrl: string): Promise<Answer> {
+  const { store, hqUrl: address, replaces } = await wouldIssue(pool, code, hqUrl);
+  return {
+    schema: 'possync.token/1',
+    exit: EXIT.ok,
+    body: { dry_run: true, code: store.code, store_id: store.id, hq_url: address, replaced: replaces },
+    text: () =>
+      `Would issue a token for store ${store.code} at ${address}${replaces === null ? '' : `; the unused token ${replaces} would be void`}. Nothing changed.\n`,
   };
 }

@@ -1,4 +1,4 @@
-/** `possync token status`: is the credential of this store good, and for how long? HQ is asked. */
+/** `possync token status`: is the credential of this store good, and for how long? At HQ, with CODE or --all: those of stores. */
 import { EXIT, PossyncError } from '../../core/errors.ts';
 import { SOFTWARE } from '../../core/version.ts';
 import { readCredential, tidyPrevious } from '../../store/credential.ts';
@@ -13,6 +13,11 @@ const TIMEOUT_MS = 10_000;
 export async function run(context: Context, args: Args): Promise<Answer> {
   const { config, clock } = context;
   const warnMs = args.durationMs('warn') ?? WARN_MS;
+  const codes = args.listAt(0);
+  if (codes.length > 0 || args.flag('all')) {
+    const { statusOfStores } = await import('../token/status-hq.ts');
+    return await statusOfStores(context, codes, warnMs);
+  }
   const credential = await readCredential(config.stateDir);
   if (credential === undefined) throw new PossyncError('PS-NOT-ENROLLED', 'there is no credential here');
   const caFile = config.tlsCaFile ?? credential.caFile;

@@ -36,7 +36,8 @@ export function renderHqStatus(
     (shown.some(isRemembered) ? '  * last report before it disconnected; it can only have grown.\n' : '') +
     (hidden > 0 ? `  --all shows the other ${formatCount(hidden)}.\n` : '') +
     (summary.parked > 0 ? '  Parked records: possync queue ls --dead\n' : '') +
-    (summary.findings > 0 ? '  What does not add up: possync ledger\n' : '')
+    (summary.findings > 0 ? '  What does not add up: possync ledger\n' : '') +
+    alertLines(paint, status)
   );
 }
 
@@ -45,7 +46,16 @@ function databaseLines(paint: Paint, { database: { reason } }: HqStatusView): st
   return `  ${paint.bad(paint.glyphs.warn)} ${reason.message} (${reason.code})\n  Fix: ${reason.hint}\n`;
 }
 
-export function renderHqShort(paint: Paint, { summary, head }: HqStatusView): string {
+function alertLines(paint: Paint, { alerts }: HqStatusView): string {
+  return alerts
+    .map(
+      ({ code, message, hint }) =>
+        `  ${paint.caution(paint.glyphs.warn)} ${message} (${code})\n      fix: ${hint}\n`,
+    )
+    .join('');
+}
+
+export function renderHqShort(paint: Paint, { summary, head, alerts }: HqStatusView): string {
   const { glyphs } = paint;
   const serving = summary.connected + summary.disconnected;
   const facts = [
@@ -56,6 +66,7 @@ export function renderHqShort(paint: Paint, { summary, head }: HqStatusView): st
     summary.stalled > 0 ? paint.caution(`${glyphs.warn} ${formatCount(summary.stalled)} stalled`) : undefined,
     summary.parked > 0 ? paint.caution(`${glyphs.warn} ${formatCount(summary.parked)} parked`) : undefined,
     summary.findings > 0 ? paint.caution(`${glyphs.warn} ${plural(summary.findings, 'finding')}`) : undefined,
+    alerts.length > 0 ? paint.caution(`${glyphs.warn} ${plural(alerts.length, 'alert')}`) : undefined,
   ].filter((fact) => fact !== undefined);
   return `HQ   head ${head}   ${facts.join('   ')}\n`;
 }
@@ -92,12 +103,13 @@ function storeTable(paint: Paint, stores: readonly HqStoreView[], nowMs: number)
         : `${formatDuration(Math.max(0, nowMs - Date.parse(upstream.oldest_at)))}${mark}`,
       formatAgo(store.last_sale_at, nowMs),
       formatCount(store.downstream.pending),
+      tokenText(store, nowMs),
       store.software?.replace(/^possync /, '') ?? '?',
     ];
   });
   return renderTable(
     paint,
-    ['STORE', 'NAME', 'LINK', 'FOR', 'WHY', 'QUEUED', 'OLDEST', 'LAST SALE', 'DOWN-LAG', 'VERSION'],
+    ['STORE', 'NAME', 'LINK', 'FOR', 'WHY', 'QUEUED', 'OLDEST', 'LAST SALE', 'DOWN-LAG', 'TOKEN', 'VERSION'],
     rows,
   )
     .split('\n')
@@ -113,4 +125,12 @@ function whyOf(store: HqStoreView): string {
   if (upstream.parked > 0) return `${formatCount(upstream.parked)} parked`;
   if (store.findings > 0) return plural(store.findings, 'finding');
   return store.downstream.pending > 0 ? 'catching up' : '';
+}
+
+/** How long its credential is good; `!` = a warning belongs to it, `~` = ordered to rotate and not done yet. */
+function tokenText({ token, rotation }: HqStoreView, nowMs: number): string {
+  if (token === null) return '-';
+  const left =
+    token.expires_at === null ? 'ok' : formatDuration(Math.max(0, Date.parse(token.expires_at) - nowMs));
+  return `${left}${token.warning === null ? '' : '!'}${rotation === null ? '' : '~'}`;
 }

@@ -13,7 +13,8 @@ export function renderStoreStatus(paint: Paint, status: StoreStatusView, nowMs: 
   ];
   lines.push(labelled('Downstream', downstreamText(paint, status, nowMs)));
   if (status.database.reason !== null) lines.push(...problemLines('Database', status.database.reason));
-  if (status.token !== null) lines.push(labelled('Token', `kid ${status.token.kid}`));
+  if (status.token !== null) lines.push(...tokenLines(paint, status.token, nowMs));
+  if (status.tls !== null) lines.push(...tlsLines(paint, status.tls, nowMs));
   lines.push(labelled('Today', todayText(status)));
   if (status.daemon.running) lines.push(labelled('Daemon', daemonText(paint, status, nowMs)));
   lines.push(labelled('Store', cashierText(status)));
@@ -166,4 +167,33 @@ function socketUrl(url: string | null): string {
 
 function clock(at: string): string {
   return at.slice(11, 19);
+}
+
+function tokenLines(paint: Paint, token: NonNullable<StoreStatusView['token']>, nowMs: number): string[] {
+  const { kid, expires_at: at, rotation, warning } = token;
+  const life = at === null ? 'does not expire' : lifeText(at, nowMs);
+  return [
+    labelled('Token', `kid ${kid}   ${life}`),
+    ...(rotation === null ? [] : [labelled('', 'a rotation is not finished: possync token rotate')]),
+    ...warningLines(paint, warning),
+  ];
+}
+
+function tlsLines(paint: Paint, tls: NonNullable<StoreStatusView['tls']>, nowMs: number): string[] {
+  if (tls.not_after === null) return [];
+  return [labelled('TLS', lifeText(tls.not_after, nowMs)), ...warningLines(paint, tls.warning)];
+}
+
+function lifeText(at: string, nowMs: number): string {
+  const left = Date.parse(at) - nowMs;
+  return `${left > 0 ? `${formatDuration(left)} left` : 'expired'} (${at.slice(0, 10)})`;
+}
+
+function warningLines(paint: Paint, warning: ReasonView | null): string[] {
+  return warning === null
+    ? []
+    : [
+        labelled('', `${paint.caution(paint.glyphs.warn)} ${warning.message} (${warning.code})`),
+        labelled('', `fix: ${warning.hint}`),
+      ];
 }

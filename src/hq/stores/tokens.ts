@@ -13,6 +13,7 @@ import {
   type Secret,
 } from '../../core/secret.ts';
 import { queryMaybe, queryOne, withTransaction, type Queryable } from '../../db/transaction.ts';
+import { noteRefusedUse } from './refused-uses.ts';
 import { showStore, writeAudit, type Store } from './stores.ts';
 
 export type TokenKind = 'enrolment' | 'credential';
@@ -59,19 +60,11 @@ export interface IssuedToken {
 /** A one-time enrolment token; an unused older one of the same store ends here. */
 export async function issueEnrolmentToken(pool: pg.Pool, options: IssueOptions): Promise<IssuedToken> {
   const { code, actor, expiresInMs = ENROLMENT_TOKEN_MS_DEFAULT } = options;
-  const hqUrl = normalizeHqUrl(options.hqUrl);
-  if (hqUrl === undefined)
-    throw new PossyncError('PS-USAGE', `'${options.hqUrl}' is no address of HQ`, {
-      hint: 'give one such as https://hq.example.com:3001 (http, https, ws or wss)',
-    });
+  const hqUrl = addressOf(options.hqUrl);
   const kid = newKid();
   const secret = newSecret(kid);
   return await withTransaction(pool, async (tx) => {
-    const store = await showStore(tx, code);
-    if (store.status === 'deactivated')
-      throw new PossyncError('PS-STORE-DISABLED', `store ${code} is deactivated`, {
-        hint: `activate it first: possync stores activate ${code}`,
-      });
+    const store = await activeStore(tx, code);
     // Two people who issue at once: the second waits here and replaces the first one's token.
     await tx.query('select from public.stores s where s.id = $1::integer for no key update', [store.id]);
     const replaced = await endPendingEnrolment(tx, store.id);
@@ -86,6 +79,39 @@ export async function issueEnrolmentToken(pool: pg.Pool, options: IssueOptions):
     await writeAudit(tx, { actor, action: 'token issue', storeId: store.id, details: { kid, replaced } });
     const token = formatEnrolmentToken({ kid, secret, storeCode: store.code, hqUrl });
     return { token, kid, store, hqUrl, expiresAt, replaced };
+  });
+}
+
+/** What issueEnrolmentToken would do, and refuse. */
+export async function wouldIssue(
+  db: Queryable,
+  code: string,
+  hqUrl: string,
+): Promise<{ readonly store: Store; readonly hqUrl: string; readonly replaces: string | null }> {
+  const address = addressOf(hqUrl);
+  const store = await activeStore(db, code);
+  const unused = await queryMaybe<{ kid: string }>(
+    db,
+    `select t.kid from possync.tokens t
+      where t.store_id = $1::integer and t.kind = 'enrolment' and t.state = 'pending' and ${IN_FORCE}`,
+    [store.id],
+  );
+  return { store, hqUrl: address, replaces: unused?.kid ?? null };
+}
+
+function addressOf(text: string): string {
+  const hqUrl = normalizeHqUrl(text);
+  if (hqUrl !== undefined) return hqUrl;
+  throw new PossyncError('PS-USAGE', `'${text}' is no address of HQ`, {
+    hint: 'give one such as https://hq.example.com:3001 (http, https, ws or wss)',
+  });
+}
+
+async function activeStore(db: Queryable, code: string): Promise<Store> {
+  const store = await showStore(db, code);
+  if (store.status !== 'deactivated') return store;
+  throw new PossyncError('PS-STORE-DISABLED', `store ${code} is deactivated`, {
+    hint: `activate it first: possync stores activate ${code}`,
   });
 }
 
@@ -170,6 +196,8 @@ export async function authenticate(
   if (row === undefined || !sameHash(row.hash, hashSecret(secret)))
     throw new PossyncError('PS-TOKEN-UNKNOWN', 'HQ does not know this credential', { details: { kid } });
   const details = { kid, store: row.code };
+  if (row.state === 'revoked' || row.state === 'expired')
+    void noteRefusedUse(pool, { kid, storeId: row.storeId, state: row.state }, nowMs);
   if (row.state === 'revoked')
     throw new PossyncError('PS-TOKEN-REVOKED', `the credential of store ${row.code} was revoked`, {
       details,
