@@ -114,7 +114,7 @@ async function readRefused(tx: Queryable, storeId: number | undefined): Promise<
   );
   return rows.map(({ code, kid, state, uses, lastAt }) => ({
     code: 'PS-TOKEN-REUSED',
-    message: `store ${code}: the ${state} credential ${kid} is still used (${uses} times so far)`,
+    message: `store ${code}: the ${state} credential ${kid} is still used (${uses === 1 ? 'once' : `${uses} times`} so far)`,
     hint: ERRORS['PS-TOKEN-REUSED'].hint,
     store: code,
     at: lastAt,
