@@ -21,6 +21,8 @@ import { runPossync, startPossync, type TestProcess } from '../support/process.t
 import { until } from '../support/until.ts';
 
 const RUNS = Number(process.env.POSSYNC_TEST_ROTATION_RUNS ?? 1);
+/** A machine with much else to do. */
+const ENDED_MS = 120_000;
 const DIE_AT = pathToFileURL(join(import.meta.dirname, '../support/die-at.mjs')).href;
 /** Fewer than the design asks for would mean that the trace has missed something. */
 const STEPS_AT_LEAST = 14;
@@ -98,7 +100,7 @@ describe('a rotation that is killed', function () {
 
   const trace = async (): Promise<string[]> => {
     const file = join(dir, 'trace');
-    const { code, stdout, stderr } = await (await rotateIn(watched({ DIE_TRACE: file }))).ended();
+    const { code, stdout, stderr } = await (await rotateIn(watched({ DIE_TRACE: file }))).ended(ENDED_MS);
     assert.equal(code, 0, stdout + stderr);
     const steps = (await readFile(file, 'utf8')).trimEnd().split('\n');
     await rm(file);
@@ -110,7 +112,7 @@ describe('a rotation that is killed', function () {
     assert.ok(steps.length >= STEPS_AT_LEAST, `only ${steps.length} steps: ${steps.join(', ')}`);
     for (const step of steps) {
       for (let run = 0; run < RUNS; run += 1) {
-        const { signal, stdout, stderr } = await (await rotateIn(watched({ DIE_AT: step }))).ended();
+        const { signal, stdout, stderr } = await (await rotateIn(watched({ DIE_AT: step }))).ended(ENDED_MS);
         assert.equal(signal, 'SIGKILL', `${step}: ${stdout}${stderr}`);
         assert.equal(await accepted(), 200, `locked out at: ${step}`);
         await converges(step);
@@ -125,7 +127,7 @@ describe('a rotation that is killed', function () {
     const steps = (await trace()).filter((step) => !step.startsWith('unlink credential.lock'));
     for (const step of steps) {
       for (let run = 0; run < RUNS; run += 1) {
-        const { code, stdout, stderr } = await (await rotateIn(watched({ READ_ONLY_FROM: step }))).ended();
+        const { code, stdout, stderr } = await (await rotateIn(watched({ READ_ONLY_FROM: step }))).ended(ENDED_MS);
         assert.ok(code === 73 || code === 0, `${step}: ${code} ${stdout}${stderr}`);
         assert.equal(await accepted(), 200, `locked out at: ${step}`);
         await converges(step);
@@ -159,7 +161,7 @@ describe('a rotation that is killed', function () {
   it('by another one at the same time: one rotates, the other says so or comes after it', async () => {
     for (let run = 0; run < Math.max(2, RUNS); run += 1) {
       const both = await Promise.all([rotateIn(env()), rotateIn(env())]);
-      const ended = await Promise.all(both.map((child) => child.ended()));
+      const ended = await Promise.all(both.map((child) => child.ended(ENDED_MS)));
       const codes = ended.map(({ code }) => code).sort();
       assert.ok(codes[0] === 0 && (codes[1] === 0 || codes[1] === 75), JSON.stringify(ended));
       await converges('two at once');
@@ -266,7 +268,7 @@ describe('a rotation whose HQ is killed', function () {
           await writeFile(dieFile, step);
           const lost = await rotate();
           assert.equal(lost.code, 69, `${step}: ${lost.stdout}${lost.stderr}`);
-          const ended = await server?.ended();
+          const ended = await server?.ended(ENDED_MS);
           assert.equal(ended?.signal, 'SIGKILL', step);
           await rm(dieFile);
           await serve();
