@@ -127,7 +127,9 @@ describe('a rotation that is killed', function () {
     const steps = (await trace()).filter((step) => !step.startsWith('unlink credential.lock'));
     for (const step of steps) {
       for (let run = 0; run < RUNS; run += 1) {
-        const { code, stdout, stderr } = await (await rotateIn(watched({ READ_ONLY_FROM: step }))).ended(ENDED_MS);
+        const { code, stdout, stderr } = await (
+          await rotateIn(watched({ READ_ONLY_FROM: step }))
+        ).ended(ENDED_MS);
         assert.ok(code === 73 || code === 0, `${step}: ${code} ${stdout}${stderr}`);
         assert.equal(await accepted(), 200, `locked out at: ${step}`);
         await converges(step);

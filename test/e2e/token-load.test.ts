@@ -74,7 +74,8 @@ describe('rotations under load', function () {
       stop.abort();
       await Promise.all(load);
       await until(
-        async () => (await hq.pool.query<{ n: number }>('select count(*) as n from public.sales')).rows[0]?.n === sold,
+        async () =>
+          (await hq.pool.query<{ n: number }>('select count(*) as n from public.sales')).rows[0]?.n === sold,
         { what: 'every sale is at HQ', timeoutMs: 60_000 },
       );
       const lines = [...hq.log.lines, ...stores.flatMap((store) => store.log.lines)];
