@@ -227,7 +227,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     side: 'none',
     examples: ['possync store daemon', 'possync store daemon --migrate'],
     options: [['--migrate', 'upgrade the schema first, if it is old']],
-    settings: ['stateDir', 'hqUrl', 'pushIntervalMs', 'tlsCaFile', 'statusListen', ...SERVER],
+    settings: ['stateDir', 'hqUrl', 'pushIntervalMs', 'tlsCaFile', 'statusListen', 'statusOrigin', ...SERVER],
     service: true,
     load: () => import('./commands/store-daemon.ts'),
   },

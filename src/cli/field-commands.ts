@@ -24,6 +24,8 @@ export const FIELD_COMMANDS: readonly CommandSpec[] = [
       ['--format <format>', 'text, json, jsonl, nagios, junit or prom'],
       ['--strict', 'exit 2 when something only warns'],
       ['--timeout <duration>', 'total time (default 15s)'],
+      ['--bundle <file>', 'also write a support archive (gzipped JSON) that holds no secret'],
+      ['--from-bundle <file>', 'show the diagnosis of such an archive; nothing is checked'],
     ],
     settings: ['tlsCaFile', 'stateDir', 'logDir'],
     explainsSettings: true,
@@ -55,6 +57,17 @@ export const FIELD_COMMANDS: readonly CommandSpec[] = [
     ],
     settings: ['logDir'],
     load: () => import('./commands/logs.ts'),
+  },
+  {
+    path: 'completion',
+    args: [['<SHELL>', 'bash, zsh or fish']],
+    summary: 'print the completion script of a shell',
+    side: 'none',
+    examples: [
+      'source <(possync completion bash)',
+      'possync completion fish > ~/.config/fish/completions/possync.fish',
+    ],
+    load: () => import('./commands/completion.ts'),
   },
   {
     path: 'service install',

@@ -146,6 +146,13 @@ export const OPTIONS = {
     shown: '127.0.0.1:3002',
     help: "where a store's daemon serves its status; off turns it off",
   }),
+  statusOrigin: optional<string>({
+    env: 'POSSYNC_STATUS_ORIGIN',
+    flag: '--status-origin <origin>',
+    codec: text,
+    shown: 'none',
+    help: 'the page (http://manager.local) whose scripts may read the status of a store',
+  }),
   metricsListen: option<ListenAddress | 'off'>({
     env: 'POSSYNC_METRICS_LISTEN',
     flag: '--metrics-listen <address>',

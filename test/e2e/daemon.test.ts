@@ -97,6 +97,51 @@ describe('the daemon', function () {
     await store.close();
   });
 
+  it('shows its light as a picture and as events, red and green as it changes, to this machine only', async () => {
+    const store = await TestStore.open(hq, 'LIGHT', {
+      statusListen: { host: '127.0.0.1', port: 0 },
+      statusOrigin: 'http://manager.test',
+    });
+    await store.untilLight('green');
+    const url = store.running.statusUrl ?? '';
+    const picture = async (): Promise<string> => await (await fetch(`${url}/indicator.svg`)).text();
+    assert.match(await picture(), /aria-label="HQ: connected"/);
+
+    const seen: string[] = [];
+    const request = http.get(`${url}/api/v1/events`, (response) => {
+      assert.equal(response.headers['content-type'], 'text/event-stream');
+      assert.equal(response.headers['access-control-allow-origin'], 'http://manager.test');
+      response.setEncoding('utf8').on('data', (text: string) => {
+        for (const [, light = ''] of text.matchAll(/"indicator":"(\w+)"/g))
+          if (seen.at(-1) !== light) seen.push(light);
+      });
+      response.on('error', () => undefined);
+    });
+    request.on('error', () => undefined);
+    await until(() => seen.at(-1) === 'green', { what: 'the light came at once' });
+    await hq.stop();
+    await until(() => seen.at(-1) === 'red', { what: 'red came as it changed' });
+    assert.match(await picture(), /aria-label="HQ: disconnected"/);
+    assert.equal((await local({ url }, 'GET', '/connz')).status, 503);
+    assert.equal((await local({ url }, 'GET', '/readyz')).status, 200, 'ready without HQ');
+    await hq.start();
+    await until(() => seen.at(-1) === 'green', { what: 'green came back' });
+    assert.deepEqual(seen, ['green', 'red', 'green']);
+    request.destroy();
+
+    // A page of the web whose name was made to lead here.
+    const foreign = await new Promise<number>((resolve, reject) => {
+      http
+        .get(`${url}/api/v1/status`, { headers: { host: 'evil.example' } }, (response) => {
+          response.resume();
+          resolve(response.statusCode ?? 0);
+        })
+        .on('error', reject);
+    });
+    assert.equal(foreign, 421);
+    await store.close();
+  });
+
   it('a taken status port is a warning', async () => {
     const blocker = http.createServer();
     await new Promise<void>((resolve) => blocker.listen(0, '127.0.0.1', resolve));

@@ -8,6 +8,7 @@ import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
 import { socketPath } from '../daemon-socket.ts';
 import { askDaemon, type Listener } from '../diagnose/ask-daemon.ts';
+import { readBundle, writeBundle, type Ran } from '../diagnose/bundle.ts';
 import { makeSubject } from '../diagnose/subject.ts';
 import {
   resultDocument,
@@ -36,19 +37,28 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
     'checking',
   );
   let ran: Ran;
+  const bundle = args.text('fromBundle');
   try {
-    ran = await runChecks(context, args, {
-      started: (id) => {
-        progress.update(id);
-      },
-      result: (result) => {
-        if (format === 'jsonl') context.stdout.write(`${JSON.stringify(resultDocument(result))}\n`);
-      },
-    });
+    ran =
+      bundle === undefined
+        ? await runChecks(context, args, {
+            started: (id) => {
+              progress.update(id);
+            },
+            result: (result) => {
+              if (format === 'jsonl') context.stdout.write(`${JSON.stringify(resultDocument(result))}\n`);
+            },
+          })
+        : await readBundle(bundle);
   } finally {
     progress.stop();
   }
   const { report } = ran;
+  const file = args.text('bundle');
+  if (file !== undefined) {
+    await writeBundle(context, file, ran);
+    context.note(`written: ${file} (no secret is in it; look: gunzip -c ${file})`);
+  }
   const exit = exitOf(report, args.flag('strict'));
   switch (format) {
     case 'text':
@@ -88,12 +98,6 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
       context.stdout.write(renderProm(report));
       return exit;
   }
-}
-
-interface Ran {
-  readonly report: Report;
-  readonly user: string;
-  readonly place: 'daemon' | 'local';
 }
 
 /**

@@ -25,6 +25,7 @@ export async function run(context: Context, args: Args): Promise<ExitCode> {
       migrate: args.flag('migrate'),
       log,
       diagnose: diagnoseService(context),
+      ...(config.statusOrigin === undefined ? {} : { statusOrigin: config.statusOrigin }),
       ...(env.RUNTIME_DIRECTORY === undefined ? {} : { runtimeDir: env.RUNTIME_DIRECTORY }),
       ...(config.hqUrl === undefined ? {} : { hqUrl: config.hqUrl }),
       ...(config.tlsCaFile === undefined ? {} : { caFile: config.tlsCaFile }),
