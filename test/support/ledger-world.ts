@@ -417,7 +417,7 @@ function zzNumbers(zzs: readonly Zz[]): string[] {
 function receipts(sales: readonly Sale[]): string[] {
   return [...groups(sales, ({ session }) => session.register)].flatMap((group) => {
     const [first] = group;
-    const prefix = `${first?.receipt.slice(0, 2) ?? ''}`;
+    const prefix = first?.receipt.slice(0, 2) ?? '';
     const { holes, doubles, missing, there } = holesAndDoubles(
       group.map(({ receipt }) => Number(receipt.slice(2))),
     );
