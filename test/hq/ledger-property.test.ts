@@ -18,7 +18,8 @@ import { startNode, type TestProcess } from '../support/process.ts';
 import { randomFor, type Random } from '../support/random.ts';
 import { until } from '../support/until.ts';
 
-describe('the ledger, whatever the order', () => {
+describe('the ledger, whatever the order', function () {
+  this.timeout(300_000); // processes are started and killed, on a machine that may be busy
   let hq: TestSide;
   before(async () => {
     hq = await openHq('ledger property', []);
