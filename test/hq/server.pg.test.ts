@@ -180,6 +180,21 @@ describe("HQ's port", () => {
     assert.deepEqual([ready.status, ready.body.toString()], [200, '[+]database ok\n']);
   });
 
+  it('lets of one store only its share in: the rest of the room is for the others', async () => {
+    const gate = new Gate(5, () => 0, 2);
+    let open: () => void = () => undefined;
+    const hold = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const inside = [gate.run(() => hold, 1), gate.run(() => hold, 1)];
+    assert.equal(await codeOf(gate.run(() => hold, 1)), 'PS-HQ-BUSY');
+    inside.push(gate.run(() => hold, 2));
+    assert.equal(gate.inside, 3);
+    open();
+    await Promise.all(inside);
+    await gate.run(() => Promise.resolve(), 1);
+  });
+
   it('lets a bounded number in and tells the others when to return', async () => {
     const gate = new Gate(2, () => 0.5);
     let open: () => void = () => undefined;
