@@ -115,6 +115,12 @@ export const ERRORS = {
   'PS-STORE-UNKNOWN': { exit: 1, retry: 'never', hint: 'list the stores with `possync stores ls`' },
   /** The code of a new store is taken. */
   'PS-STORE-EXISTS': { exit: 1, retry: 'never', hint: 'choose another code; codes are never reused' },
+  /** An empty database enrols as a store of which HQ has sales already. */
+  'PS-STORE-HISTORY': {
+    exit: 73,
+    retry: 'never',
+    hint: 'run it again with --replace if this server takes the place of a lost one; else restore its database first',
+  },
   /** The store was deactivated at HQ; its queue waits. */
   'PS-STORE-DISABLED': {
     exit: 77,

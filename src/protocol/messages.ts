@@ -257,6 +257,8 @@ export const enrolSchema = z.object({
   software: shortText,
   /** `store init --replace`: an empty server takes over; asks for what numbering continues from. */
   replace: z.boolean(),
+  /** The store's database has neither sent nor sold anything yet. */
+  empty: z.boolean().optional(),
 });
 
 export const enrolAnswerSchema = z.object({

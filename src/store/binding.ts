@@ -58,6 +58,17 @@ async function continueRow(tx: Queryable, name: string, row: Record<string, unkn
   return rowCount ?? 0;
 }
 
+/** Nothing sealed, captured or sold: nobody has ever worked with this database. */
+export async function isUntouched(db: Queryable): Promise<boolean> {
+  const { untouched } = await queryOne<{ untouched: boolean }>(
+    db,
+    `select s.seq = 0 and not exists (select from possync.raw) and not exists (select from possync.outbox)
+              and not exists (select from public.sales) as untouched
+       from possync.state s`,
+  );
+  return untouched;
+}
+
 /** Throws unless this database is empty enough to take over: nothing sold here, nothing waiting to be sent. */
 export async function refuseReplacement(db: Queryable): Promise<void> {
   const { waiting, sold } = await queryOne<{ waiting: boolean; sold: boolean }>(

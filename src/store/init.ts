@@ -34,7 +34,7 @@ import {
 import { readInstance } from './instance.ts';
 import { HqClient } from './link/hq-client.ts';
 import { readStoreIdentity } from './outbox/identity.ts';
-import { bindStore, refuseReplacement } from './binding.ts';
+import { bindStore, isUntouched, refuseReplacement } from './binding.ts';
 import { withTokenLock } from './token-lock.ts';
 
 export interface InitOptions {
@@ -181,6 +181,7 @@ async function enrolAt(
         instance: await readInstance(pool),
         software: SOFTWARE,
         replace: replace === true,
+        empty: await isUntouched(pool),
       },
       signal,
     );

@@ -12,6 +12,7 @@
  */
 import type pg from 'pg';
 import { isDataError, sqlstateOf } from '../../core/classify.ts';
+import { droppedAggregates, missesDropped, missingText, type Dropped } from './lost.ts';
 import { summarize, type BodySummary, type RootKeys } from './body.ts';
 
 export interface Entry {
@@ -40,12 +41,15 @@ export async function applyEntries(
   keys: RootKeys,
 ): Promise<Outcome> {
   const parked = await parkedAggregates(tx, storeId);
-  if (parked.size === 0) {
+  const dropped = await droppedAggregates(tx, storeId);
+  const concerned = (body: string): boolean =>
+    [...dropped.keys()].some((aggregate) => body.includes(aggregate.slice(aggregate.indexOf(':') + 1)));
+  if (parked.size === 0 && !(dropped.size > 0 && entries.some(({ body }) => concerned(body)))) {
     const error = await attempt(tx, storeId, entries);
     if (error === undefined)
       return { refused: 0, parked: 0, deadStreak: 0, firstError: undefined, clean: true };
   }
-  return applyApart(tx, storeId, entries, parked, deadStreak, keys);
+  return applyApart(tx, storeId, entries, { parked, dropped }, deadStreak, keys);
 }
 
 /** Runs of entries that concern no parked record go as a set; each of a failed run by itself. */
@@ -53,7 +57,7 @@ async function applyApart(
   tx: pg.PoolClient,
   storeId: number,
   entries: readonly Entry[],
-  parked: Map<string, Behind>,
+  { parked, dropped }: { readonly parked: Map<string, Behind>; readonly dropped: Dropped },
   streakBefore: number,
   keys: RootKeys,
 ): Promise<Outcome> {
@@ -84,6 +88,12 @@ async function applyApart(
       });
       return;
     }
+    const gone = await missesDropped(tx, storeId, entry.body, dropped);
+    if (gone !== undefined) {
+      behindCount += 1;
+      await park(entry, summary, { kind: 'parked', sqlstate: null, error: missingText(gone), behind: gone });
+      return;
+    }
     const error = await attempt(tx, storeId, [entry]);
     if (error === undefined) {
       deadStreak = 0;
@@ -110,7 +120,9 @@ async function applyApart(
   };
   // Parts of a batch bound the work that one bad record among hundreds can cost.
   for (const entry of entries) {
-    const blocked = summarize(entry.body, keys).aggregates.some((aggregate) => parked.has(aggregate));
+    const blocked = summarize(entry.body, keys).aggregates.some(
+      (aggregate) => parked.has(aggregate) || dropped.has(aggregate),
+    );
     if (!blocked) run.push(entry);
     if (blocked || run.length === RUN) await flush();
     if (blocked) await single(entry);

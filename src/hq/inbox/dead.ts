@@ -10,6 +10,7 @@ import { PossyncError } from '../../core/errors.ts';
 import { queryMaybe, withTransaction } from '../../db/transaction.ts';
 import { attempt, causeOf } from './apply.ts';
 import { readInboxIfAny } from './inbox.ts';
+import { droppedAggregates, missesDropped, missingText } from './lost.ts';
 
 export interface DeadEntry {
   readonly storeId: number;
@@ -123,10 +124,10 @@ export async function dropDead(
          delete from possync.dead d
           where d.store_id = $1::int and d.seq = $2::bigint
             and d.epoch = (select max(x.epoch) from possync.dead x where x.store_id = $1::int and x.seq = $2::bigint)
-         returning d.epoch, d.seq, d.body, d.type, d.key, d.error)
+         returning d.epoch, d.seq, d.body, d.type, d.key, d.error, d.aggregates)
        insert into possync.queue_audit (actor, action, store_id, epoch, seq, reason, body, detail)
        select $4::text, 'drop', $1::int, g.epoch, g.seq, $3::text, g.body,
-              jsonb_build_object('type', g.type, 'key', g.key, 'error', g.error)
+              jsonb_build_object('type', g.type, 'key', g.key, 'error', g.error, 'aggregates', g.aggregates)
          from gone g returning seq`,
       [storeId, seq, reason, actor],
     );
@@ -193,6 +194,16 @@ async function retryOne(
       [storeId, epoch, seq],
     );
     if (row === undefined) return true; // another process was faster
+    const gone = await missesDropped(tx, storeId, row.body, await droppedAggregates(tx, storeId));
+    if (gone !== undefined) {
+      await tx.query(
+        `update possync.dead set error = $4::text, tries = tries + 1, behind_epoch = $5::int, behind_seq = $6::bigint,
+                last_at = clock_timestamp()
+          where store_id = $1::int and epoch = $2::int and seq = $3::bigint`,
+        [storeId, epoch, seq, missingText(gone), gone.epoch, gone.seq],
+      );
+      return false;
+    }
     const error = await attempt(tx, storeId, [{ epoch, seq, v: row.v, body: row.body }]);
     if (error !== undefined) {
       const cause = causeOf(error);

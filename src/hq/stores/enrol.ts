@@ -53,8 +53,27 @@ export async function enrol(
       throw new PossyncError('PS-STORE-DISABLED', `store ${store.code} is deactivated`, {
         hint: `activate it at HQ: possync stores activate ${store.code}`,
       });
+    await refuseEmptyServer(tx, request, store);
     return await spend(tx, token.kid, request, store, lifeMs);
   });
+}
+
+/** Its numbering would begin again, and its first hello would be refused as that of a restored store. */
+async function refuseEmptyServer(tx: Queryable, { empty, replace }: Enrol, store: Store): Promise<void> {
+  if (empty !== true || replace) return;
+  const { history } = await queryOne<{ history: boolean }>(
+    tx,
+    `select exists (select from possync.inbox b where b.store_id = $1::integer and (b.seq > 0 or b.epoch > 1)) as history`,
+    [store.id],
+  );
+  if (history)
+    throw new PossyncError(
+      'PS-STORE-HISTORY',
+      `HQ already has sales of store ${store.code}, and this database is empty`,
+      {
+        why: 'it would begin with numbers that are used; the token is not spent',
+      },
+    );
 }
 
 async function lockToken(tx: Queryable, kid: string): Promise<EnrolmentRow | undefined> {

@@ -109,11 +109,20 @@ describe('dead letters', () => {
     await up.drain();
     await assert.rejects(dropDead(hq.pool, 7, 3, ' ', 'ann'), { code: 'PS-USAGE' });
     await assert.rejects(dropDead(hq.pool, 7, 99, 'no such', 'ann'), { code: 'PS-QUEUE-UNKNOWN' });
-    await dropDead(hq.pool, 7, 3, 'test data', 'ann');
-    // The void alone names a sale that is not at HQ: a header without its lines is taken, it is whole by itself.
+    // The void names a sale of which HQ will never have a line: it is not applied as half of one, tried or not.
+    assert.deepEqual(await dropDead(hq.pool, 7, 3, 'test data', 'ann'), { applied: [], left: [4] });
+    assert.deepEqual(await retryDead(hq.pool, 7, 'all'), { applied: [], left: [4] });
+    const [left] = await listDead(hq.pool, 7);
+    assert.match(left?.error ?? '', /entry 3, which held the rest of this record, was dropped/);
+    assert.equal((await hq.db.query('select from public.sales where id = $1::uuid', [bad])).rowCount, 0);
+    await sell(store.db, session);
+    await up.drain();
+    assert.equal(await missingSales(), 1, 'other sales flow');
+    assert.deepEqual((await dropDead(hq.pool, 7, 4, 'its void', 'ann')).left, []);
+    assert.deepEqual(await dead(), []);
     const audit = await queryOne<{ actor: string; reason: string; body: string }>(
       hq.db,
-      `select actor, reason, body from possync.queue_audit where action = 'drop'`,
+      `select actor, reason, body from possync.queue_audit where action = 'drop' order by id limit 1`,
     );
     assert.deepEqual({ actor: audit.actor, reason: audit.reason }, { actor: 'ann', reason: 'test data' });
     assert.ok(audit.body.includes('BAD'));
