@@ -5,7 +5,7 @@ import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type pg from 'pg';
-import { createPool } from '../../src/db/pool.ts';
+import { connect, createPool } from '../../src/db/pool.ts';
 import { startPostgres, type PostgresServer } from '../../src/demo/postgres.ts';
 import { postgresIdentity } from '../../src/demo/postgres/identity.ts';
 
@@ -129,7 +129,12 @@ export class Machine {
           where a.backend_type = 'client backend' and a.pid <> pg_backend_pid()
           order by (a.state = 'active') desc, random() limit 1`,
       );
+      const witness = await connect({ url: this.url, applicationName: 'torture' });
+      const over = new Promise((resolve) => witness.once('end', resolve));
       if (rows[0] !== undefined) process.kill(rows[0].pid, 'SIGKILL');
+      // On a busy machine the server takes its time to notice, and ends everybody only then.
+      await Promise.race([over, new Promise((resolve) => setTimeout(resolve, 10_000))]);
+      await witness.end().catch(() => undefined);
       await this.untilUp();
     });
   }

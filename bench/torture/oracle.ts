@@ -30,6 +30,8 @@ export interface Attempt {
 export class Oracle {
   readonly #entries = new Map<string, Entry>();
   readonly #file: string;
+  /** Kept apart from the entries: what was forgotten can be done again, and is then another entry of the same fact. */
+  readonly #rewritten = new Set<string>();
   transactions = 0;
   failed = 0;
 
@@ -53,6 +55,7 @@ export class Oracle {
       inStore: !clone,
       gone: undefined,
     }));
+    if (clone) for (const id of all) this.#rewritten.add(id);
     // A fact can be tried again (a transfer shipped after a broken commit): the last attempt counts.
     for (const entry of entries) this.#entries.set(entry.fact, entry);
     const end = (state: Entry['state']): void => {
@@ -117,12 +120,8 @@ export class Oracle {
   }
 
   /** Ids of records that some disk has forgotten, or that a clone wrote: there store and HQ may rightly differ. */
-  rewritten(): Set<string> {
-    const ids = new Set<string>();
-    for (const entry of this.#entries.values()) {
-      if (!entry.inStore) for (const id of entry.records) ids.add(id);
-    }
-    return ids;
+  rewritten(): ReadonlySet<string> {
+    return this.#rewritten;
   }
 
   #lose(affected: (entry: Entry) => boolean, atHq: Facts, why: string): number {
@@ -130,6 +129,7 @@ export class Oracle {
     for (const entry of this.#entries.values()) {
       if (!affected(entry)) continue;
       entry.inStore = false;
+      for (const id of entry.records) this.#rewritten.add(id);
       if (atHq.content.has(entry.fact) || entry.gone !== undefined) continue;
       entry.gone = why;
       gone += 1;

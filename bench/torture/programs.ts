@@ -78,7 +78,9 @@ export class Program {
       const end = await process?.ended();
       if (!this.#isWanted()) return;
       this.restarts += 1;
-      const known = end?.code === null || (end !== undefined && EXPECTED_EXITS.has(end.code));
+      // Another program of this machine may have taken its port while it was down.
+      const taken = end?.stderr.includes('PS-LISTEN') === true;
+      const known = taken || end?.code === null || (end !== undefined && EXPECTED_EXITS.has(end.code));
       if (!known)
         this.#fault(`${this.name} ended with ${end?.code ?? 'nothing'}: ${lastLines(end?.stderr ?? '')}`);
       await pause(500);

@@ -49,7 +49,7 @@ export class Watch {
   #storeLook(site: Site): () => Promise<void> {
     const world = this.#world;
     let before: { era: string; cursor: number } | undefined;
-    let resyncs = 0;
+    let resyncs = { era: 0, n: 0 };
     return async () => {
       const era = `${site.era}/${world.hqEra}`;
       for (const half of await readHalves(site.machine.pool))
@@ -57,9 +57,11 @@ export class Watch {
       const own = await readStore(site.machine.pool);
       const { inboxes } = await readHead(world.hq.pool);
       if (era !== `${site.era}/${world.hqEra}`) return; // something went back meanwhile: read again
-      // Once for each time that HQ went back, a store begins its download anew, as soon as HQ tells it.
+      // Once for each time that HQ went back, a store begins its download anew, as soon as HQ tells it; and all of
+      // that again if the store itself went back.
+      if (resyncs.era !== site.era) resyncs = { era: site.era, n: 0 };
       if (before?.era === era && own.cursor < before.cursor) {
-        if (resyncs < world.hqEra) resyncs += 1;
+        if (resyncs.n < world.hqEra) resyncs.n += 1;
         else world.violate('monotone', `${site.code}: cursor ${before.cursor} became ${own.cursor}`);
       }
       before = { era, cursor: own.cursor };

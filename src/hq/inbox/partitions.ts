@@ -49,11 +49,18 @@ async function missingMonths(
   return rows.map(({ month }) => month);
 }
 
-/** A transaction per partition: its locks are short, and a batch that meets them waits or is repeated. */
+/**
+ * A transaction per partition: its locks are short, and a batch that meets them waits or is repeated.
+ *
+ * The table itself is locked before its default partition: a reader that waited at the partition would have planned
+ * without the new one, and would then miss every row that has moved into it. Whoever comes meanwhile waits here, hence
+ * the short limit.
+ */
 async function ensureMonth(pool: pg.Pool, table: string, month: string): Promise<number> {
   try {
     return await withTransaction(pool, async (tx) => {
-      await tx.query(`set local lock_timeout = '3s'`);
+      await tx.query(`set local lock_timeout = '500ms'`);
+      await tx.query(`lock table only public."${table.replaceAll('"', '""')}" in access exclusive mode`);
       const { made } = await queryOne<{ made: boolean }>(
         tx,
         'select possync.ensure_month($1::text, $2::date) as made',

@@ -14,6 +14,8 @@ import {
   voidSale,
   type TestSide,
 } from '../../support/pos.ts';
+import { waitsForLock } from '../../support/locks.ts';
+import { until } from '../../support/until.ts';
 import { differences, Up } from '../../support/up.ts';
 
 describe('push', () => {
@@ -102,6 +104,50 @@ describe('push', () => {
     await ensurePartitions(hq.pool);
     await voidSale(store.db, sale);
     await up.drain();
+    assert.deepEqual(await differences(hq, store), []);
+  });
+
+  it('whoever reads while rows move to their month sees each of them (negative control: a move that locks only their partition)', async () => {
+    const fresh = await openSession(store.db, await addRegister(store.db));
+    for (const month of ['2018-01-05', '2018-02-05']) await sell(store.db, fresh, { businessDate: month });
+    await up.drain();
+    const mover = await hq.database.connect();
+    const reader = await hq.database.connect();
+    /** The lines of a month, asked for while `lock` was held and the month was made. */
+    const linesSeen = async (month: string, lock: string): Promise<number> => {
+      await mover.query(`begin; ${lock}`);
+      await mover.query(`select possync.ensure_month('sale_lines', $1::date)`, [month]);
+      const seen = queryOne<{ n: number }>(
+        reader,
+        `select count(*) as n from public.sale_lines where business_date = date '${month}'`,
+      );
+      await waitsForLock(mover);
+      await mover.query('commit');
+      return (await seen).n;
+    };
+    assert.equal(
+      await linesSeen('2018-01-05', 'lock table only public.sale_lines in access exclusive mode'),
+      2,
+    );
+    assert.equal(await linesSeen('2018-02-05', ''), 0);
+    await sell(store.db, fresh, { businessDate: '2018-03-05' });
+    await up.drain();
+    // The real one: it waits for whoever reads, and takes that lock itself.
+    await reader.query('begin; select count(*) from public.sale_lines');
+    const moved = ensurePartitions(hq.pool);
+    await until(
+      async () =>
+        (
+          await mover.query(
+            `select from pg_locks l where l.relation = 'public.sale_lines'::regclass
+                and l.mode = 'AccessExclusiveLock' and not l.granted`,
+          )
+        ).rowCount === 1,
+      { what: 'the move waits for the table itself' },
+    );
+    await reader.query('commit');
+    await moved;
+    await ensurePartitions(hq.pool);
     assert.deepEqual(await differences(hq, store), []);
   });
 
