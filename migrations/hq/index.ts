@@ -9,6 +9,7 @@ import * as m0006 from './0006_rotations.ts';
 import * as m0007 from './0007_ledger.ts';
 import * as m0008 from './0008_own_types.ts';
 import * as m0009 from './0009_credentials.ts';
+import * as m0010 from './0010_verify.ts';
 
 export const hqMigrations: readonly Migration[] = [
   m0001,
@@ -20,4 +21,5 @@ export const hqMigrations: readonly Migration[] = [
   m0007,
   m0008,
   m0009,
+  m0010,
 ];

@@ -8,5 +8,16 @@ import * as m0005 from './0005_link.ts';
 import * as m0006 from './0006_own_types.ts';
 import * as m0007 from './0007_certificate.ts';
 import * as m0008 from './0008_link_history.ts';
+import * as m0009 from './0009_verify.ts';
 
-export const storeMigrations: readonly Migration[] = [m0001, m0002, m0003, m0004, m0005, m0006, m0007, m0008];
+export const storeMigrations: readonly Migration[] = [
+  m0001,
+  m0002,
+  m0003,
+  m0004,
+  m0005,
+  m0006,
+  m0007,
+  m0008,
+  m0009,
+];

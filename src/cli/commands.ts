@@ -326,6 +326,24 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/queue-drop.ts'),
   },
   {
+    path: 'verify',
+    args: [['[CODE]', 'at HQ: one store']],
+    summary:
+      'do store and HQ have the same? exit 0 equal, 1 differences or findings, 69 a store not reachable',
+    side: 'either',
+    examples: [
+      'possync verify',
+      'possync verify NYC-001 --repair',
+      'possync verify --json | jq .stores[].tables',
+    ],
+    options: [
+      ['--repair', 'send again only what differs; HQ wins in its tables, the store in its own'],
+      ['--timeout <duration>', 'at HQ: how long a store may say nothing (default 60s)'],
+    ],
+    settings: ['stateDir', 'hqUrl', 'tlsCaFile'],
+    load: () => import('./commands/verify.ts'),
+  },
+  {
     path: 'demo',
     summary: 'a chain in a box: HQ, stores and tills on a private PostgreSQL',
     side: 'none',

@@ -259,6 +259,36 @@ export const ERRORS = {
     retry: 'never',
     hint: 'let it drain first, or use: possync store re-enrol',
   },
+  /** `possync verify` found rows that store and HQ do not have alike. */
+  'PS-VERIFY-DIFFERS': {
+    exit: 1,
+    retry: 'never',
+    hint: 'run `possync verify --repair`: it sends only these rows again',
+  },
+  /** Too much is on its way to HQ to compare what the store wrote. */
+  'PS-VERIFY-BACKLOG': {
+    exit: 69,
+    retry: 'never',
+    hint: 'wait until it is there: possync status --wait drained; then run verify again',
+  },
+  /** Sending has halted, so nothing can be said of what the store wrote. */
+  'PS-VERIFY-HALTED': {
+    exit: 69,
+    retry: 'never',
+    hint: 'look at the reason first: possync status',
+  },
+  /** The store has not yet downloaded what HQ has, or HQ was restored. */
+  'PS-VERIFY-BEHIND': {
+    exit: 69,
+    retry: 'never',
+    hint: 'wait for the download: possync status --wait caught-up; then run verify again',
+  },
+  /** HQ cannot ask the store: its link is down, or it does not answer. */
+  'PS-STORE-UNREACHABLE': {
+    exit: 69,
+    retry: 'never',
+    hint: 'look at its link: possync status CODE; or run `possync verify` in the store',
+  },
   /** No PostgreSQL binaries for the demo or the tests. */
   'PS-NO-POSTGRES': {
     exit: 69,

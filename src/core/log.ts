@@ -11,6 +11,7 @@ export type LogEvent =
   | 'push.rejected'
   | 'pull.batch'
   | 'pull.applied'
+  | 'verify'
   | 'queue.parked'
   | 'token.rotated'
   | 'token.revoked'

@@ -1,6 +1,7 @@
 /** The part of possync.apply_batch that takes one table: made per table from its entity and the way it may change. */
 import type { ChildSpec, TableSpec } from '../protocol/entities.ts';
 import type { ColumnTypes } from './apply-up.ts';
+import { repairBlock } from './apply-up-repair.ts';
 import { keyText, transferOf, type StoreEntity, type TransferTable } from './capture-up-rows.ts';
 import { columnsOf, ident, literal, publicTable } from './sql.ts';
 
@@ -22,6 +23,29 @@ export function applyBlock(
   up: readonly StoreEntity[],
   types: ColumnTypes,
 ): string {
+  const block = blockOf(entity, table, types);
+  const child = childOf(entity, table);
+  const { columns } = block;
+  const { change } = entity.up;
+  const repair = repairBlock({
+    ...block,
+    child,
+    differ: differ(columns),
+    assignments: assignments(columns, table),
+    rank: (alias) =>
+      change.kind === 'states'
+        ? rankOf(`${alias}.${ident(change.column)}`, change.order)
+        : transferRank(alias),
+  });
+  return `${repair}
+${takeBlock(block, child, up)}`;
+}
+
+function childOf(entity: StoreEntity, table: TableSpec): ChildSpec | undefined {
+  return entity.children.find((candidate) => candidate.table === table.table);
+}
+
+function blockOf(entity: StoreEntity, table: TableSpec, types: ColumnTypes): Block {
   const columns = [...table.columns, ...(table.stamped ? ['updated_at'] : [])];
   const definition = columns
     .map((column) => `${ident(column)} ${types.get(column)?.type ?? 'text'}`)
@@ -32,11 +56,10 @@ export function applyBlock(
     const name = ident(column);
     return required && /^jsonb?$/.test(type) ? `coalesce(x.${name}, 'null') as ${name}` : `x.${name}`;
   });
-  const child = entity.children.find((candidate) => candidate.table === table.table);
   const relay = entity.direction === 'relay';
   const ownKey = table.key.map((column) => `s.${ident(column)} = r.${ident(column)}`);
   const date = entity.up.partitionColumn;
-  const base = {
+  return {
     entity,
     table,
     columns,
@@ -49,6 +72,10 @@ export function applyBlock(
       ...ownKey,
     ].join(' and '),
   };
+}
+
+function takeBlock(base: Block, child: ChildSpec | undefined, up: readonly StoreEntity[]): string {
+  const { entity } = base;
   if (child !== undefined) {
     switch (entity.up.change.kind) {
       case 'transfer':
@@ -192,8 +219,7 @@ ${otherContent({ ...block, same: `s.store_id = p_store and ${block.table.key.map
 function transfers(block: Block): string {
   const { entity, table, source, target, columns, same } = block;
   const from = ident(entity.up.storeColumn ?? 'from_store_id');
-  const rank = (alias: string): string =>
-    `(case ${alias}.status when 'pending' then 1 when 'in_transit' then 2 when 'cancelled' then 2 end)`;
+  const rank = transferRank;
   const key = columnsOf('r', table.key);
   const id = ident(table.key[0] ?? 'id');
   return `      with incoming as materialized (select r.* from ${source} r),
@@ -322,6 +348,10 @@ function assignments(columns: readonly string[], table: TableSpec): string {
 function differ(columns: readonly string[]): string {
   const compared = columns.filter((column) => column !== 'updated_at');
   return `(${columnsOf('r', compared)}) is distinct from (${columnsOf('s', compared)})`;
+}
+
+function transferRank(alias: string): string {
+  return `(case ${alias}.status when 'pending' then 1 when 'in_transit' then 2 when 'cancelled' then 2 end)`;
 }
 
 function rankOf(expression: string, order: readonly string[]): string {

@@ -14,6 +14,7 @@
  */
 import type { TableSpec } from '../protocol/entities.ts';
 import { tablesOf } from '../protocol/entities.ts';
+import { REPAIR_BEGIN, REPAIR_DECLARED, REPAIR_END } from './apply-up-repair.ts';
 import { applyBlock } from './apply-up-tables.ts';
 import type { StoreEntity } from './capture-up-rows.ts';
 import { dollarQuoted, ident, literal } from './sql.ts';
@@ -48,8 +49,10 @@ ${applyBlock(entity, table, up, types.get(table.table) ?? new Map())}`,
   return `create function possync.apply_batch(p_store integer, p_seqs bigint[], p_bodies text[])
   returns void language plpgsql set search_path = pg_catalog, pg_temp set timezone = 'UTC' set jit = off as ${dollarQuoted(`declare
   part record; v record;
+${REPAIR_DECLARED}
 ${declared.join('\n')}
 begin
+${REPAIR_BEGIN}
   for part in
     select t.key as tbl, array_agg(b.seq order by b.seq) as seqs, array_agg(t.value order by b.seq) as rows
       from unnest(p_seqs, p_bodies) as b(seq, body) cross join lateral json_each(b.body::json) t
@@ -62,6 +65,7 @@ ${blocks.join('\n')}
       raise exception using errcode = 'PS412', message = format('HQ has no table %s', part.tbl);
     end case;
   end loop;
+${REPAIR_END}
 end`)}`;
 }
 

@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import { promisify } from 'node:util';
 import zlib from 'node:zlib';
+import { z } from 'zod';
 import { PossyncError } from '../core/errors.ts';
 import { COMPRESS_FROM_BYTES } from '../protocol/http.ts';
 import { parseJson, type JsonBounds } from './json-input.ts';
@@ -103,4 +104,13 @@ export async function packed(text: string, acceptEncoding: string | undefined): 
   }
   if (accepted.has('gzip')) return { bytes: await gzip(bytes), encoding: 'gzip' };
   return { bytes, encoding: undefined };
+}
+
+/** What a request says, if it says it as the protocol does; throws PS-PROTOCOL. */
+export function parse<T>(schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  throw new PossyncError('PS-PROTOCOL', 'the request breaks the protocol', {
+    why: z.prettifyError(result.error).slice(0, 500),
+  });
 }

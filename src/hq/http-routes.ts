@@ -41,9 +41,10 @@ import { addDiagRoutes } from './diag-routes.ts';
 import { pageBody, type PageRequest, type PageResult } from './feed/pull.ts';
 import { busy, Gate } from './gate.ts';
 import { bearerOf, errorAnswer, health, packedAnswer, statusOf, type App, type Ctx } from './http-answers.ts';
-import { parseBody, readBytes, readJson } from './http-body.ts';
+import { parse, parseBody, readBytes, readJson } from './http-body.ts';
 import type { HqLight } from './stores/live.ts';
 import type { Authenticated } from './stores/tokens.ts';
+import { addVerifyRoutes, type VerifyRoom } from './verify/routes.ts';
 
 /** The store that a credential stands for: the only source of a store id. */
 export type Caller = Authenticated;
@@ -66,6 +67,8 @@ export interface Rooms {
   rotate(caller: Caller, rotation: Rotation): Promise<RotationAnswer>;
   /** The caller's credential is in force; with `finish` the one before ends now. */
   rotated(caller: Caller, id: string, step: 'confirm' | 'finish'): Promise<RotationAnswer>;
+  /** The store compares itself with HQ. */
+  readonly verify: VerifyRoom;
   /** Database answers and its schema fits; throws what is wrong. */
   ready(): Promise<void>;
   /** Live sockets of a store in this process. */
@@ -169,6 +172,9 @@ export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls }: RouteOpt
     }
   });
   addDiagRoutes(app, { hqId, rooms, clock, login });
+  addVerifyRoutes(app, rooms.verify, login, (c, limits) =>
+    readJson(c.env.incoming, limits, hand.body(c.env.outgoing)),
+  );
   app.post(ROUTES.hello, async (c) => {
     const caller = await login(c);
     const hello = parse(helloSchema, await smallBody(c));
@@ -263,14 +269,6 @@ function pageRequest(storeId: number, query: z.infer<typeof pullQuerySchema>): P
 function position(text: string | undefined): { pos: number; nonce: string } | undefined {
   const [pos, nonce] = text?.split(',') ?? [];
   return pos === undefined || nonce === undefined ? undefined : { pos: Number(pos), nonce };
-}
-
-function parse<T>(schema: z.ZodType<T>, value: unknown): T {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  throw new PossyncError('PS-PROTOCOL', 'the request breaks the protocol', {
-    why: z.prettifyError(result.error).slice(0, 500),
-  });
 }
 
 /** A value that passed its schema and that PostgreSQL refuses as data: the request is at fault, not HQ. */

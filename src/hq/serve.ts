@@ -41,6 +41,7 @@ import { confirmRotation, finishRotation, registerRotation } from './stores/rota
 import { StoreSockets, type SocketsOptions } from './stores/sockets.ts';
 import { STORES_CHANNEL } from './stores/stores.ts';
 import { authenticate, forgetCredentials, tokensInForce } from './stores/tokens.ts';
+import { verifyRoom } from './verify/routes.ts';
 
 /** Twelve batches at once keep two cores busy; the rest is for pages, hellos and the sealer. */
 const POOL_SIZE = 20;
@@ -256,6 +257,7 @@ function roomsOf({ pool, sockets, feed, entities, lifeMs, guard, greet }: Compos
     },
     rotated: (caller, id, step) =>
       step === 'confirm' ? confirmRotation(pool, caller, id) : finishRotation(pool, caller, id),
+    verify: verifyRoom(pool, entities),
     ready: () => requireCurrentSchema(pool, 'hq'),
     connections: (storeId) => sockets.connections(storeId),
     light: (storeId) => readLight(pool, storeId),

@@ -15,6 +15,8 @@ export const ROUTES = {
    * the new one: it is in force, and the old one ends now. Each answers rotationAnswerSchema, the same again when repeated.
    */
   rotations: '/api/v1/tokens/rotations',
+  /** POST …/begin, …/digests, …/rows, …/repair, …/report: `possync verify` (verify.ts). */
+  verify: '/api/v1/sync/verify',
   /** Who am I, says HQ: store, credential and live connections. Needs a token. */
   whoami: '/api/v1/whoami',
   /** No token: time, version and the headers HQ received. */

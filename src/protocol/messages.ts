@@ -105,6 +105,14 @@ export const pongFrameSchema = z.object({ type: z.literal('pong'), n: z.int().no
 /** HQ → store: say now what `status --wait` at HQ needs to know; answered by `stat` with the same id. */
 export const askFrameSchema = z.object({ type: z.literal('ask'), id: uuid });
 
+/** HQ → store: compare yourself with HQ and report under this id; `repair`: send again what differs (verify.ts). */
+export const verifyFrameSchema = z.object({
+  type: z.literal('verify'),
+  id: uuid,
+  repair: z.boolean(),
+  actor: shortText,
+});
+
 /** Store → HQ, every 30 s and when asked: what `status` at HQ shows about this store. */
 export const statFrameSchema = z.object({
   type: z.literal('stat'),
@@ -165,6 +173,7 @@ export const hqFrameSchema = z.discriminatedUnion('type', [
   refuseSchema,
   headFrameSchema,
   askFrameSchema,
+  verifyFrameSchema,
   authenticatedFrameSchema,
   rotateFrameSchema,
   pingFrameSchema,
@@ -319,6 +328,7 @@ export type Hello = z.infer<typeof helloSchema>;
 export type Welcome = z.infer<typeof welcomeSchema>;
 export type Refuse = z.infer<typeof refuseSchema>;
 export type StatFrame = z.infer<typeof statFrameSchema>;
+export type VerifyFrame = z.infer<typeof verifyFrameSchema>;
 export type StoreFrame = z.infer<typeof storeFrameSchema>;
 export type HqFrame = z.infer<typeof hqFrameSchema>;
 export type PullQuery = z.infer<typeof pullQuerySchema>;

@@ -21,12 +21,12 @@ import { migrate, requireCurrentSchema } from '../db/migrations.ts';
 import { readEntities } from '../db/own-types.ts';
 import { createPool } from '../db/pool.ts';
 import type { Entity } from '../protocol/entities.ts';
-import type { Hello, Instance } from '../protocol/messages.ts';
-import { BODY_VERSION, PROTOCOL_VERSION } from '../protocol/version.ts';
+import type { Instance } from '../protocol/messages.ts';
 import { sameExceptToken, type StoreCredential } from './credential.ts';
 import { refuseForeign, refusePlaintext } from './credential-rules.ts';
 import { CredentialWatch } from './credential-watch.ts';
 import { DaemonLock } from './daemon-lock.ts';
+import { helloFrame } from './hello.ts';
 import { readInstance } from './instance.ts';
 import { HqClient } from './link/hq-client.ts';
 import { CONNECT_MS } from './link/http-exchange.ts';
@@ -45,6 +45,7 @@ import { PushRounds } from './push-rounds.ts';
 import { Renewal } from './renewal.ts';
 import { pulseText, statFrame } from './stat.ts';
 import { readStoreStatus } from './status.ts';
+import { VerifyJobs } from './verify/jobs.ts';
 
 const POOL_SIZE = 6;
 const STATUS_LISTEN_DEFAULT = { host: '127.0.0.1', port: 3002 } as const;
@@ -78,6 +79,7 @@ class Daemon {
   readonly #watch: CredentialWatch;
   readonly #renewal: Renewal;
   readonly #api: LocalApi;
+  readonly #verify: VerifyJobs;
   readonly #rounds = new PushRounds();
   readonly #loop: LoopDelay;
   #credential: StoreCredential | undefined;
@@ -113,7 +115,7 @@ class Daemon {
     this.#link = new Link({
       clock,
       log,
-      hello: () => this.#hello(),
+      hello: () => helloFrame(this.#outbox, this.#mirror, instance, this.#credential?.code ?? ''),
       welcomed: async (welcome) => {
         const settled = await this.#outbox.applyWelcome(welcome);
         if (settled.result === 'halted')
@@ -131,6 +133,9 @@ class Daemon {
       stat: (id) => statFrame(this.#outbox, this.#mirror, id),
       ordered: (order) => {
         this.#renewal.ordered(order);
+      },
+      verify: (frame) => {
+        this.#verify.asked(frame);
       },
       changed: () => {
         this.#recorder.changed();
@@ -166,6 +171,15 @@ class Daemon {
       certificate: () => this.#link.snapshot().tls,
       ...(options.renewalLookMs === undefined ? {} : { lookMs: options.renewalLookMs }),
     });
+    this.#verify = new VerifyJobs({
+      pool,
+      entities,
+      clock,
+      log: log.child({ component: 'verify' }),
+      hq: () => this.#link.reachableHq,
+      pull: () => this.#puller.pullNow({ fresh: true }),
+      push: () => this.#pushNow(),
+    });
     this.#api = new LocalApi({
       socketPath: join(options.runtimeDir ?? options.stateDir, 'store.sock'),
       listen: options.statusListen === undefined ? STATUS_LISTEN_DEFAULT : options.statusListen,
@@ -192,6 +206,7 @@ class Daemon {
         this.#watch.reload();
       },
       takeUp: () => this.#takeUp(),
+      verify: this.#verify,
     });
   }
 
@@ -224,6 +239,7 @@ class Daemon {
       this.#link,
       this.#watch,
       this.#renewal,
+      this.#verify,
       this.#api,
     ]);
     await services.start();
@@ -358,20 +374,6 @@ class Daemon {
       kid: this.#credential?.kid ?? null,
       in_band: this.#swappedInBand,
       indicator: this.#link.snapshot().indicator,
-    };
-  }
-
-  async #hello(): Promise<Hello> {
-    const [part, mirror] = await Promise.all([this.#outbox.helloPart(), this.#mirror.state()]);
-    return {
-      type: 'hello',
-      v: PROTOCOL_VERSION,
-      store: this.#credential?.code ?? '',
-      instance: this.#instance,
-      ...part,
-      in: { pos: mirror.pos, nonce: mirror.nonce, paged: mirror.paged },
-      bodyVersion: BODY_VERSION,
-      software: SOFTWARE,
     };
   }
 

@@ -3,6 +3,7 @@
  *
  *   store.sock          what the port has, and POST /api/v1/{pull[?fresh=1],push,reload,credential,diagnose,
  *                       re-enrol[?from=DATE]}
+ *                       POST /api/v1/verify[?repair=1&actor=WHO], then GET /api/v1/verify?id=ID until it has a report
  *   127.0.0.1:3002      GET /livez /readyz /connz /indicator.svg /api/v1/{status,events}, read only
  *
  * The socket's rights (0660) are its authentication; the port changes nothing and shows no secret. None of it depends
@@ -23,6 +24,7 @@ import { errorBody, listening, localServer, type Handler, type Reply } from './l
 import type { PullResult } from './mirror/mirror.ts';
 import type { DiagnoseService } from './options.ts';
 import type { ReEnrolReport } from './outbox/re-enrol.ts';
+import type { VerifyJobs } from './verify/jobs.ts';
 
 export interface LocalApiOptions {
   readonly socketPath: string;
@@ -46,6 +48,8 @@ export interface LocalApiOptions {
   readonly reEnrol: (from: string | undefined) => Promise<ReEnrolReport>;
   /** `possync diagnose` in this process: the same user, environment and proxy as the daemon's own connection. */
   readonly diagnose?: DiagnoseService | undefined;
+  /** Comparisons with HQ. */
+  readonly verify: Pick<VerifyJobs, 'begin' | 'look'>;
 }
 
 /** Which credential the daemon uses, and whether the open connection went on under it. */
@@ -160,7 +164,7 @@ export class LocalApi implements Service {
   }
 
   #all(): Map<string, Handler> {
-    const { pull, push, reload, reEnrol, takeUp } = this.#options;
+    const { pull, push, reload, reEnrol, takeUp, verify } = this.#options;
     return new Map<string, Handler>([
       ...this.#readOnly(),
       [
@@ -176,6 +180,17 @@ export class LocalApi implements Service {
       [
         'POST /api/v1/re-enrol',
         async (url) => ({ status: 200, body: await reEnrol(dayOf(url.searchParams.get('from'))) }),
+      ],
+      [
+        'POST /api/v1/verify',
+        ({ searchParams: asked }) => {
+          const actor = asked.get('actor')?.slice(0, 150) ?? 'unknown';
+          return Promise.resolve({ status: 200, body: verify.begin(asked.get('repair') === '1', actor) });
+        },
+      ],
+      [
+        'GET /api/v1/verify',
+        async (url) => Promise.resolve({ status: 200, body: verify.look(url.searchParams.get('id') ?? '') }),
       ],
       ['POST /api/v1/credential', async () => ({ status: 200, body: await takeUp() })],
       ['POST /api/v1/diagnose', async (_url, read) => this.#diagnosis(await read())],

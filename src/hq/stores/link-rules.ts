@@ -31,6 +31,7 @@ const linkMessage = z.discriminatedUnion('type', [
     id: z.uuid(),
     head: z.int().nonnegative().optional(),
   }),
+  z.object({ type: z.literal('verify'), store: z.int(), id: z.uuid() }),
 ]);
 
 /** A message of another HQ process; undefined = not ours. */

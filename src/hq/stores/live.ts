@@ -38,7 +38,9 @@ export type LinkMessage =
    * Ask this store (null: every store) for a `stat` frame with this id; with `head`, tell it first that there is this
    * much to pull: a round without a record for a store is not hinted, and its cursor would stay behind until it polls.
    */
-  | { readonly type: 'ask'; readonly store: number | null; readonly id: string; readonly head?: number };
+  | { readonly type: 'ask'; readonly store: number | null; readonly id: string; readonly head?: number }
+  /** Somebody asks this store to compare itself (possync.verify_runs). */
+  | { readonly type: 'verify'; readonly store: number; readonly id: string };
 
 export interface LinkRow {
   readonly storeId: number;

@@ -29,6 +29,7 @@ import {
 } from './live.ts';
 import { closeCodeOf, parseLinkMessage, returnReason, spreadOf } from './link-rules.ts';
 import { logEnd } from './revocation-log.ts';
+import { readRequest } from '../verify/runs.ts';
 import { StoreSocket } from './socket.ts';
 
 export interface SocketsOptions {
@@ -324,10 +325,19 @@ export class StoreSockets implements Service {
     if (message?.type === 'ask') this.ask(message.store, message.id, message.head);
     if (message?.type === 'rotate') this.#options.ordered(message.stores);
     if (message?.type === 'revoked' || message?.type === 'rotated') logEnd(this.#options.log, message);
+    if (message?.type === 'verify') void this.#verify(message.store, message.id);
     if (message?.type !== 'moved' || message.server === this.server) return;
     for (const socket of this.#all)
       if (socket.storeId === message.store && socket.welcomed)
         socket.close(CLOSE.replaced, 'replaced at another server');
+  }
+
+  async #verify(storeId: number, id: string): Promise<void> {
+    const socket = this.#connected.get(storeId);
+    if (socket === undefined) return;
+    const asked = await readRequest(this.#options.pool, storeId, id).catch(() => undefined);
+    // Who waits sees that nothing comes: the run stays without a word of the store.
+    if (asked !== undefined) socket.send({ type: 'verify', id, ...asked });
   }
 
   #checkLoop(): void {

@@ -35,6 +35,7 @@ import {
   type RotationAnswer,
   type Welcome,
 } from '../../protocol/messages.ts';
+import { VERIFY_LIMIT_BYTES } from '../../protocol/verify.ts';
 import { CONNECT_MS, exchange, type Answer } from './http-exchange.ts';
 
 export interface HqClientOptions {
@@ -67,6 +68,8 @@ const ANSWER_LIMIT_BYTES = 16 * REQUEST_LIMIT_BYTES;
 const IDLE_MS = 15_000;
 /** HQ applies a batch, seals a big round or waits for a lock before it answers. */
 const WORK_IDLE_MS = 120_000;
+/** HQ reads a whole table of this store before it answers: half a minute for ten million rows, more on a busy machine. */
+const VERIFY_IDLE_MS = 600_000;
 /** Without a word from HQ about when to return after 429 or 503. */
 const LATER_MS_DEFAULT = 5_000;
 
@@ -167,6 +170,23 @@ export class HqClient {
     const answer = await this.#post(`${ROUTES.rotations}/${id}/${step}`, {}, signal);
     if (answer.status !== 200) throw refusal(answer);
     return parsed(rotationAnswerSchema, answer);
+  }
+
+  /** A step of `possync verify`; the caller knows what comes back. */
+  async verify(
+    step: string,
+    body: object,
+    signal?: AbortSignal,
+  ): Promise<{ readonly text: string; readonly bytes: number }> {
+    const answer = await this.#send(
+      'POST',
+      `${ROUTES.verify}/${step}`,
+      JSON.stringify(body),
+      { limitBytes: VERIFY_LIMIT_BYTES, idleMs: VERIFY_IDLE_MS },
+      signal,
+    );
+    if (answer.status !== 200) throw refusal(answer);
+    return answer;
   }
 
   async whoami(signal?: AbortSignal): Promise<Whoami> {

@@ -27,6 +27,8 @@ export interface Answer {
   readonly status: number;
   readonly headers: http.IncomingHttpHeaders;
   readonly text: string;
+  /** Bodies in both directions as they went over the wire. */
+  readonly bytes: number;
 }
 
 /** The kernel sends three SYNs in it; a longer wait would keep the light uncertain. */
@@ -112,8 +114,9 @@ function once(agent: http.Agent, request: Exchange, body: EncodedBody | undefine
     });
     outgoing.once('error', fail);
     outgoing.once('response', (response) => {
-      collect(response, limitBytes).then((text) => {
-        resolve({ status: response.statusCode ?? 0, headers: response.headers, text });
+      collect(response, limitBytes).then(({ text, bytes }) => {
+        const { statusCode: status = 0, headers: received } = response;
+        resolve({ status, headers: received, text, bytes: bytes + (body?.bytes.length ?? 0) });
       }, fail);
     });
     outgoing.end(body?.bytes);
@@ -129,7 +132,10 @@ function timedOut(what: string): Error {
 }
 
 /** The answer as text; ends the connection as soon as it is larger than allowed, compressed or not. */
-async function collect(response: http.IncomingMessage, limitBytes: number): Promise<string> {
+async function collect(
+  response: http.IncomingMessage,
+  limitBytes: number,
+): Promise<{ text: string; bytes: number }> {
   const chunks: Buffer[] = [];
   let size = 0;
   try {
@@ -145,14 +151,19 @@ async function collect(response: http.IncomingMessage, limitBytes: number): Prom
   const bytes = Buffer.concat(chunks);
   const encoding = response.headers['content-encoding'];
   try {
-    if (encoding === 'br') return (await brotliDecompress(bytes, { maxOutputLength: limitBytes })).toString();
-    if (encoding === 'gzip') return (await gunzip(bytes, { maxOutputLength: limitBytes })).toString();
+    const options = { maxOutputLength: limitBytes };
+    const plain =
+      encoding === 'br'
+        ? await brotliDecompress(bytes, options)
+        : encoding === 'gzip'
+          ? await gunzip(bytes, options)
+          : bytes;
+    return { text: plain.toString(), bytes: bytes.length };
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE')
       throw tooLarge(limitBytes);
     throw new PossyncError('PS-HTTP-CUT', 'the answer of HQ cannot be unpacked', { cause: error });
   }
-  return bytes.toString();
 }
 
 function tooLarge(limitBytes: number): PossyncError {

@@ -1,7 +1,14 @@
 /** What the link is given by the daemon, and what it calls back. */
 import type { Clock } from '../../core/clock.ts';
 import type { Log } from '../../core/log.ts';
-import type { Hello, Refuse, RotationOrder, StatFrame, Welcome } from '../../protocol/messages.ts';
+import type {
+  Hello,
+  Refuse,
+  RotationOrder,
+  StatFrame,
+  VerifyFrame,
+  Welcome,
+} from '../../protocol/messages.ts';
 import type { LinkSnapshot } from './link-snapshot.ts';
 
 export interface LinkOptions {
@@ -20,6 +27,8 @@ export interface LinkOptions {
   readonly stat: (id: string | null) => Promise<StatFrame>;
   /** HQ orders a rotation of the credential; one of before comes with the welcome. */
   readonly ordered: (order: RotationOrder) => void;
+  /** HQ asks the store to compare itself. */
+  readonly verify: (frame: VerifyFrame) => void;
   /** The state changed; for the store's database. */
   readonly changed: (snapshot: LinkSnapshot) => void;
 }

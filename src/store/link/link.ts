@@ -296,6 +296,9 @@ export class Link implements Service {
       case 'rotate':
         this.#options.ordered(frame);
         break;
+      case 'verify':
+        this.#options.verify(frame);
+        break;
       case 'ping':
       case 'pong':
       case 'authenticated':

@@ -53,22 +53,59 @@ export class Applier {
       );
       if (round.records >= LARGE_ROUND) await tx.query('select possync.analyze_staging()');
       if (round.everything) await this.#sweep(tx);
-      const present = await stagedTypes(tx);
-      for (const entity of this.#entities) {
-        if (present.get(entity.type)?.documents !== true) continue;
-        for (const statement of upsertStatements(entity, types)) await tx.query(statement);
-      }
-      await tx.query(
-        `delete from possync.kept k using possync.staging s
-          where s.doc is not null and k.entity = s.entity and k.pk = s.pk`,
-      );
-      for (const entity of this.#entities.toReversed()) {
-        if (present.get(entity.type)?.removals === true) await this.#remove(tx, entity, types);
-      }
+      await this.#bring(tx, types);
       await closeRound(tx, shape, round.records);
       await tx.query(truncate ? 'truncate possync.staging' : 'delete from possync.staging s');
       return { pos: round.head, records: round.records };
     });
+  }
+
+  /**
+   * Single records again, beside the rounds: the state that the cursor stands for, so nothing else changes. Only what
+   * that state holds already is taken; what is newer comes with its round. false = a download is in progress.
+   */
+  async applyAgain(answers: readonly string[]): Promise<boolean> {
+    this.#types ??= await readColumnTypes(this.#pool, this.#entities);
+    const types = this.#types;
+    return withTransaction(this.#pool, async (tx) => {
+      await tx.query(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
+      const { pos, busy } = await queryOne<{ pos: number; busy: boolean }>(
+        tx,
+        `select c.pos, c.nonce is null or c.seen_nonce is not null as busy from possync.cursor c for update`,
+      );
+      if (busy) return false;
+      await tx.query(`set local possync.applying = 'on'; set constraints all deferred; set local jit = off`);
+      for (const answer of answers) {
+        await tx.query(
+          `insert into possync.staging (entity, pk, pos, doc)
+           select (d.row ->> 0) collate "C", (d.row ->> 1) collate "C", (d.row ->> 2)::bigint,
+                  nullif(d.row -> 3, 'null'::jsonb)
+             from jsonb_array_elements($1::jsonb -> 'documents') d (row)
+            where (d.row ->> 2)::bigint <= $2::bigint
+           on conflict (entity, pk) do nothing`,
+          [answer, pos],
+        );
+      }
+      await this.#bring(tx, types);
+      await tx.query('delete from possync.staging s');
+      return true;
+    });
+  }
+
+  /** Everything staged into its tables: documents parents first, removals children first. */
+  async #bring(tx: pg.PoolClient, types: ColumnTypes): Promise<void> {
+    const present = await stagedTypes(tx);
+    for (const entity of this.#entities) {
+      if (present.get(entity.type)?.documents !== true) continue;
+      for (const statement of upsertStatements(entity, types)) await tx.query(statement);
+    }
+    await tx.query(
+      `delete from possync.kept k using possync.staging s
+        where s.doc is not null and k.entity = s.entity and k.pk = s.pk`,
+    );
+    for (const entity of this.#entities.toReversed()) {
+      if (present.get(entity.type)?.removals === true) await this.#remove(tx, entity, types);
+    }
   }
 
   async #sweep(tx: pg.PoolClient): Promise<void> {
