@@ -27,7 +27,9 @@ export async function pathsOf({ dir, name }: LogFiles): Promise<string[]> {
   });
   const place = (file: string): number => {
     if (file === `${name}.log`) return 0;
-    const index = file.startsWith(`${name}.`) ? /^\.(\d+)\.log$/.exec(file.slice(name.length))?.[1] : undefined;
+    const index = file.startsWith(`${name}.`)
+      ? /^\.(\d+)\.log$/.exec(file.slice(name.length))?.[1]
+      : undefined;
     return index === undefined ? -1 : Number(index);
   };
   return names
@@ -50,7 +52,10 @@ interface Known {
 /** Oldest first; a file that is rotated away while it is looked at is left out. */
 async function look(files: LogFiles): Promise<Known[]> {
   const found = await Promise.all(
-    (await pathsOf(files)).map(async (path) => ({ path, inode: (await stat(path).catch(() => undefined))?.ino })),
+    (await pathsOf(files)).map(async (path) => ({
+      path,
+      inode: (await stat(path).catch(() => undefined))?.ino,
+    })),
   );
   return found.flatMap(({ path, inode }) => (inode === undefined ? [] : [{ path, inode }]));
 }
