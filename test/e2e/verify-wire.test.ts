@@ -177,7 +177,7 @@ describe('verify over the wire', function () {
       [`["${product}"]`],
     );
     assert.equal(audit[0]?.state, 'sent');
-    assert.match(audit[0]?.actor ?? '', /^W-1: HQ: .+@/);
+    assert.match(audit[0].actor, /^W-1: HQ: .+@/);
     const { rows: kept } = await here.pool.query<{ result: string }>(
       `select result from possync.repairs order by id desc limit 1`,
     );
