@@ -137,6 +137,7 @@ describe('the commands', () => {
     const run = new Set(RUNS.map(([, args]) => args.slice(0, 2).join(' ')));
     const elsewhere = ['hq serve', 'store daemon', 'demo', 'diagnose', 'queue retry'];
     elsewhere.push('token revoke', 'token rotate', 'token status');
+    elsewhere.push('logs', 'completion', 'service install', 'service uninstall');
     const missing = COMMANDS.map(({ path }) => path).filter(
       (path) =>
         !elsewhere.includes(path) &&
