@@ -8,6 +8,7 @@ import { OutboxRetention } from '../../src/store/outbox/retention.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { adjust, insertTransfer, moveTransfer, sell, voidSale } from '../support/pos.ts';
 import { Recovery } from '../support/recovery.ts';
+import { until } from '../support/until.ts';
 import { differences } from '../support/up.ts';
 
 describe('recovery of the way up', () => {
@@ -59,6 +60,29 @@ describe('recovery of the way up', () => {
     );
     assert.equal((await r.renew()).epoch, 2);
     assert.deepEqual(asked, [2]);
+    await r.up.hello();
+    await r.up.drain();
+    assert.deepEqual(await differences(r.hq, r.store), []);
+  });
+
+  it('a daemon that notes what it sends at the same moment only makes it begin again', async () => {
+    await sell(r.store.db, r.session);
+    const daemon = await r.store.database.connect();
+    await daemon.query(`begin; update possync.sending set last_error = 'PS-HQ-UNREACHABLE'`);
+    const renewed = r.renew();
+    await until(
+      async () =>
+        (
+          await queryOne<{ n: number }>(
+            r.store.db,
+            `select count(*) as n from pg_stat_activity a
+              where a.datname = current_database() and a.wait_event_type = 'Lock'`,
+          )
+        ).n > 0,
+      { what: 'the new epoch waits for the daemon' },
+    );
+    await daemon.query('commit');
+    assert.equal((await renewed).epoch, 2);
     await r.up.hello();
     await r.up.drain();
     assert.deepEqual(await differences(r.hq, r.store), []);

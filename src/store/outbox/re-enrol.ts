@@ -10,6 +10,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
+import { sqlstateOf } from '../../core/classify.ts';
 import { PossyncError } from '../../core/errors.ts';
 import { queryOne, withTransaction, type Queryable } from '../../db/transaction.ts';
 import type { Instance, ReEnrol, ReEnrolAnswer } from '../../protocol/messages.ts';
@@ -31,6 +32,8 @@ export interface ReEnrolReport {
   /** Records captured again. */
   readonly reexported: number;
 }
+
+const ATTEMPTS = 20;
 
 /** What `--dry-run` says. */
 export interface ReEnrolPlan {
@@ -63,9 +66,16 @@ export async function reEnrolStore(
     [randomUUID()],
   );
   const answer = await ask({ request, epoch, instance, acked });
-  return withTransaction(pool, (tx) => beginEpoch(tx, answer, reexportFrom), {
-    isolation: 'repeatable read',
-  });
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await withTransaction(pool, (tx) => beginEpoch(tx, answer, reexportFrom), {
+        isolation: 'repeatable read',
+      });
+    } catch (error) {
+      // A running daemon writes to the same rows: what it is sending, what failed. Each new snapshot sees that.
+      if (sqlstateOf(error) !== '40001' || attempt === ATTEMPTS) throw error;
+    }
+  }
 }
 
 async function beginEpoch(
