@@ -21,6 +21,7 @@ import {
   pushMessage,
   reEnrolMessage,
   rotationMessage,
+  verifyMessages,
 } from './support/messages.ts';
 import { mutateBytes, mutateJson, packBody } from './support/mutate.ts';
 import { exchange, rawRequest, refusalCode, Wire, type Answer } from './support/raw.ts';
@@ -177,6 +178,12 @@ describe('every HTTP route of HQ', function () {
         return pushMessage(fence, at, [text, text].slice(0, 1 + random.int(2)));
       },
     },
+    ...Object.fromEntries(
+      Object.entries(verifyMessages('EVIL-1')).map(([step, message]) => [
+        `POST ${ROUTES.verify}/${step}`,
+        { message },
+      ]),
+    ),
     [`POST ${ROUTES.enrol}`]: { message: (random) => enrolMessage(`pse_${random.uuid().repeat(3)}_abcd`) },
     [`POST ${ROUTES.reEnrol}`]: { message: reEnrolMessage },
     [`POST ${ROUTES.rotations}`]: { message: rotationMessage },

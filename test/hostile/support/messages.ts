@@ -4,6 +4,7 @@ import { nextChain } from '../../../src/core/chain.ts';
 import { newKid } from '../../../src/core/secret.ts';
 import type { StoreFrame } from '../../../src/protocol/messages.ts';
 import { BODY_VERSION, PROTOCOL_VERSION } from '../../../src/protocol/version.ts';
+import type { Random } from '../../support/random.ts';
 import type { Shop } from './fortress.ts';
 
 export const INSTANCE = { boot: 'boot', daemon: randomUUID(), pgSysid: '7000000000000000001' };
@@ -112,4 +113,57 @@ export function rotationMessage(): object {
 
 export function reEnrolMessage(): object {
   return { request: randomUUID(), epoch: 1, instance: INSTANCE, acked: { epoch: 1, seq: 0, chain: '' } };
+}
+
+/** What a comparison asks HQ, step by step. */
+export function verifyMessages(code: string): Readonly<Record<string, (random: Random) => object>> {
+  const run = (): object => ({ id: randomUUID(), done: 0, total: 3 });
+  const question = (random: Random): object => ({
+    run: run(),
+    table: random.pick([
+      'products',
+      'sales',
+      'sale_lines',
+      'transfers',
+      'pg_authid',
+      'products; drop table x',
+    ]),
+    direction: random.pick(['down', 'up']),
+    buckets: random.pick([1, 16, 8_192]),
+    floor: random.pick([null, '2026-01-01', '9999-12-31']),
+  });
+  return {
+    begin: () => ({ run: run() }),
+    digests: (random) => ({ ...question(random), digest: `${random.int(9)}:00000000000000ff` }),
+    rows: (random) => ({
+      ...question(random),
+      wanted: [0, random.int(8_192)],
+      cursor: random.pick([null, { pos: random.int(1_000_000), nonce: randomUUID() }]),
+    }),
+    repair: (random) => ({
+      run: run(),
+      actor: "'; delete from public.stores --",
+      records: [
+        {
+          type: random.pick(['product', 'sale', 'transfer', 'nothing']),
+          direction: random.pick(['down', 'up']),
+          key: random.pick([`["${randomUUID()}"]`, '["x"]', '[]', '{"a":1}']),
+        },
+      ],
+    }),
+    report: () => ({
+      run: run(),
+      store: {
+        id: 1,
+        code,
+        state: 'equal',
+        reason: null,
+        tables: [],
+        repaired: [],
+        findings: [],
+        bytes: 0,
+        duration_ms: 0,
+      },
+    }),
+  };
 }
