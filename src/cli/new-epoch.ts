@@ -1,13 +1,11 @@
 /** What `store re-enrol` and `store reexport` share: a new epoch, begun by the daemon if it runs, else here. */
 import { z } from 'zod';
 import { EXIT, PossyncError } from '../core/errors.ts';
-import { SOFTWARE } from '../core/version.ts';
-import { readCredential } from '../store/credential.ts';
 import { readInstance } from '../store/instance.ts';
-import { HqClient } from '../store/link/hq-client.ts';
 import { planReEnrol, reEnrolStore, type ReEnrolReport } from '../store/outbox/re-enrol.ts';
 import type { Answer, Context } from './context.ts';
 import { socketPath, tellDaemon } from './daemon-socket.ts';
+import { connectToHq } from './hq-connection.ts';
 import { plural } from './render/format.ts';
 
 const reportSchema = z.object({ epoch: z.int(), renumbered: z.int(), reexported: z.int() });
@@ -87,17 +85,7 @@ async function throughDaemon(
 
 async function alone(context: Context, { reexportFrom }: NewEpochOptions): Promise<ReEnrolReport> {
   const { pool } = await context.database();
-  const { stateDir, hqUrl, tlsCaFile } = context.config;
-  const credential = await readCredential(stateDir);
-  if (credential === undefined) throw new PossyncError('PS-NOT-ENROLLED', 'this store is not enrolled');
-  const caFile = tlsCaFile ?? credential.caFile;
-  const client = new HqClient({
-    url: hqUrl ?? credential.hqUrl,
-    credential: credential.token,
-    hqId: credential.hqId,
-    software: SOFTWARE,
-    ...(caFile === undefined ? {} : { caFile }),
-  });
+  const { client } = await connectToHq(context);
   try {
     return await reEnrolStore(pool, {
       instance: await readInstance(pool),

@@ -7,6 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PossyncError } from '../core/errors.ts';
+import { redact } from '../core/secret.ts';
 import { didYouMean } from '../core/nearest.ts';
 import {
   fileKey,
@@ -55,7 +56,7 @@ export function loadConfig(input: ConfigInput): LoadedConfig {
     sources[name] = found?.source ?? 'default';
     values[name] = found === undefined ? spec.fallback(input.env) : spec.codec.parse(found.text);
     if (found !== undefined && values[name] === undefined) {
-      const shown = spec.secret === true ? 'its value' : `'${found.text}'`;
+      const shown = spec.secret === true ? 'its value' : `'${redact(found.text)}'`;
       faults.push(`${found.label}: ${shown} is not ${spec.codec.rule}`);
       values[name] = spec.fallback(input.env);
     }
@@ -114,7 +115,9 @@ function readConfigFile(input: ConfigInput, faults: string[]): ConfigFile {
   try {
     parsed = JSON.parse(stripComments(found.text));
   } catch (error) {
-    faults.push(`${found.path}: no valid JSON (${error instanceof Error ? error.message : String(error)})`);
+    // Node quotes the text around the fault, and a password may stand there.
+    const why = error instanceof Error ? error.message.replace(/, (?:\.{3})?".*$/su, '') : String(error);
+    faults.push(`${found.path}: no valid JSON (${why})`);
     return { path: found.path, values: {} };
   }
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {

@@ -149,7 +149,9 @@ function garbled(): PossyncError {
   });
 }
 
-/** Blanks anything that looks like one of our tokens: the last net in front of logs and output. */
+/** Blanks what looks like one of our tokens, and user and password in a URL: the last net in front of logs and output. */
 export function redact(text: string): string {
-  return text.replace(/\bps[te]_[A-Za-z0-9_-]{20,}/g, (token) => `${token.slice(0, 4)}…`);
+  return text
+    .replace(/\bps[te]_[A-Za-z0-9_-]{20,}/g, (token) => `${token.slice(0, 4)}…`)
+    .replace(/\/\/[^/\s"'@]+@/g, '//…@');
 }

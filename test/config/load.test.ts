@@ -94,6 +94,11 @@ describe('settings', () => {
   it('never repeat a secret in a fault', () => {
     const configFile = file('secret.json', '{ "database_url": "" }');
     assert.match(faultsOf({ configFile })[0] ?? '', /^database_url \(file\): its value is not some text$/);
+    for (const faults of [
+      faultsOf({ configFile: file('broken.json', '{ "database_url": "Zx9"} Zx9Canary') }),
+      faultsOf({ env: { SYNC_HQ_URL: 'gopher://u:Zx9Canary@hq' } }),
+    ])
+      assert.doesNotMatch(faults.join(), /Zx9/);
   });
 
   it('refuse a named file that is not there with exit 66, and do without one that nobody named', () => {

@@ -1,10 +1,9 @@
 /** `possync token status`: is the credential of this store good, and for how long? At HQ, with CODE or --all: those of stores. */
-import { EXIT, PossyncError } from '../../core/errors.ts';
-import { SOFTWARE } from '../../core/version.ts';
-import { readCredential, tidyPrevious } from '../../store/credential.ts';
-import { HqClient } from '../../store/link/hq-client.ts';
+import { EXIT } from '../../core/errors.ts';
+import { tidyPrevious } from '../../store/credential.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
+import { connectToHq } from '../hq-connection.ts';
 import { formatDuration } from '../render/format.ts';
 
 const WARN_MS = 14 * 86_400_000;
@@ -18,16 +17,7 @@ export async function run(context: Context, args: Args): Promise<Answer> {
     const { statusOfStores } = await import('../token/status-hq.ts');
     return await statusOfStores(context, codes, warnMs);
   }
-  const credential = await readCredential(config.stateDir);
-  if (credential === undefined) throw new PossyncError('PS-NOT-ENROLLED', 'there is no credential here');
-  const caFile = config.tlsCaFile ?? credential.caFile;
-  const client = new HqClient({
-    url: config.hqUrl ?? credential.hqUrl,
-    credential: credential.token,
-    hqId: credential.hqId,
-    software: SOFTWARE,
-    ...(caFile === undefined ? {} : { caFile }),
-  });
+  const { credential, client } = await connectToHq(context);
   const timeout = AbortSignal.timeout(args.durationMs('timeout') ?? TIMEOUT_MS);
   const me = await client.whoami(AbortSignal.any([context.signal, timeout])).finally(() => {
     client.close();

@@ -6,6 +6,7 @@ import { isErrorCode, PossyncError } from '../../core/errors.ts';
 import { SOFTWARE } from '../../core/version.ts';
 import type { CheckResult } from '../../diagnose/check.ts';
 import type { Report } from '../../diagnose/diagnose.ts';
+import { checkResultSchema, reportSchema } from '../../diagnose/report-schema.ts';
 import type { DiagnoseRequest, Greeting } from './in-daemon.ts';
 
 const ROUTE = '/api/v1/diagnose';
@@ -17,9 +18,8 @@ const SILENCE_MS = 100_000;
 const lineSchema = z.union([
   z.object({ hello: z.object({ software: z.string(), user: z.string(), pid: z.int() }) }),
   z.object({ started: z.string() }),
-  // Written by the same version of this program: the greeting has said so.
-  z.object({ result: z.looseObject({ id: z.string(), status: z.string() }) }),
-  z.object({ report: z.looseObject({ checks: z.array(z.unknown()), verdict: z.looseObject({}) }) }),
+  z.object({ result: checkResultSchema }),
+  z.object({ report: reportSchema }),
   z.object({ error: z.object({ code: z.string(), message: z.string(), hint: z.string() }) }),
 ]);
 
@@ -56,8 +56,8 @@ export async function askDaemon(
         throw new PossyncError(isErrorCode(code) ? code : 'PS-INTERNAL', message, { hint });
       } else if (by === undefined) return undefined;
       else if ('started' in said) listener.started(said.started);
-      else if ('result' in said) listener.result(said.result as unknown as CheckResult);
-      else return { report: said.report as unknown as Report, by };
+      else if ('result' in said) listener.result(said.result);
+      else return { report: said.report, by };
     }
   } catch (error) {
     if (error instanceof PossyncError) throw error;

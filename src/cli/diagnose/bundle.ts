@@ -2,13 +2,13 @@
  * The support archive of `possync diagnose --bundle`: one gzipped JSON file, made from lists of what may be in it.
  *
  *   manifest   what is in it and where it came from
- *   report     the diagnosis; --from-bundle shows it again in any format
+ *   ran        the diagnosis; --from-bundle shows it again in any format
  *   status     the document of `possync status --json`, without the figures of the day
  *   settings   where each setting comes from; values only of those that hold no secret and no address
  *   log        the last lines, of each only known fields
  *
  * What nobody listed is not in it: a new field of a log line stays out until somebody adds it here. The texts that are
- * in it go through redact() and lose the user and password of every URL.
+ * in it go through redact().
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -20,6 +20,7 @@ import { PossyncError } from '../../core/errors.ts';
 import { redact } from '../../core/secret.ts';
 import { SOFTWARE } from '../../core/version.ts';
 import type { Report } from '../../diagnose/diagnose.ts';
+import { reportSchema } from '../../diagnose/report-schema.ts';
 import type { Context } from '../context.ts';
 import { askDaemon, socketPath } from '../daemon-socket.ts';
 import { linesOf } from '../logs/files.ts';
@@ -70,7 +71,7 @@ export async function writeBundle(context: Context, file: string, ran: Ran): Pro
       { name: 'log', from: context.config.logDir, fields: LOG_FIELDS, lines: log.length },
     ],
   };
-  const text = scrubbed(JSON.stringify({ manifest, ...parts }));
+  const text = redact(JSON.stringify({ manifest, ...parts }));
   try {
     await writeFile(file, await promisify(gzip)(text), { mode: 0o600 });
   } catch (error) {
@@ -83,17 +84,7 @@ export async function writeBundle(context: Context, file: string, ran: Ran): Pro
 
 const bundleSchema = z.looseObject({
   manifest: z.looseObject({ schema: z.literal(SCHEMA) }),
-  ran: z.looseObject({
-    user: z.string(),
-    place: z.enum(['daemon', 'local']),
-    report: z.looseObject({
-      checks: z.array(
-        z.looseObject({ id: z.string(), layer: z.string(), status: z.string(), message: z.string() }),
-      ),
-      summary: z.looseObject({ durationMs: z.number() }),
-      verdict: z.looseObject({ cause: z.string() }),
-    }),
-  }),
+  ran: z.object({ user: z.string().max(200), place: z.enum(['daemon', 'local']), report: reportSchema }),
 });
 
 export async function readBundle(file: string): Promise<Ran> {
@@ -109,14 +100,12 @@ export async function readBundle(file: string): Promise<Ran> {
   const parsed = bundleSchema.safeParse(jsonOf(text));
   if (!parsed.success)
     throw new PossyncError('PS-FILE-READ', `${file} is no bundle of possync diagnose`, {
+      why:
+        parsed.error.issues.map(({ path, message }) => `${path.join('.') || 'the file'}: ${message}`)[0] ??
+        '',
       hint: 'make one with: possync diagnose --bundle FILE',
     });
-  return parsed.data.ran as unknown as Ran;
-}
-
-/** `//user:password@` is how secrets get into messages; and whatever looks like a token. */
-function scrubbed(text: string): string {
-  return redact(text.replace(/\/\/[^/\s"'@]+@/g, '//…@'));
+  return parsed.data.ran;
 }
 
 function settingsOf({ config, loaded }: Context): Record<string, unknown> {

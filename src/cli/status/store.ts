@@ -2,10 +2,8 @@
 import type pg from 'pg';
 import { z } from 'zod';
 import { PossyncError } from '../../core/errors.ts';
-import { SOFTWARE } from '../../core/version.ts';
 import type { StoreStatusView } from '../../protocol/status.ts';
-import { readCredential } from '../../store/credential.ts';
-import { HqClient } from '../../store/link/hq-client.ts';
+import type { HqClient } from '../../store/link/hq-client.ts';
 import { readMirrorState } from '../../store/mirror/cursor.ts';
 import { countQueue } from '../../store/outbox/queue.ts';
 import { readStoreStatus } from '../../store/status.ts';
@@ -13,6 +11,7 @@ import type { Context } from '../context.ts';
 import { renderStoreShort, renderStoreStatus } from '../render/status-store.ts';
 import type { Paint } from '../render/term.ts';
 import { askDaemon, socketPath } from '../daemon-socket.ts';
+import { connectToHq } from '../hq-connection.ts';
 import type { Side, WaitFor } from './side.ts';
 
 /** Enough to know our own document again; the rest is as the daemon's version writes it. */
@@ -88,7 +87,7 @@ export class StoreSide implements Side<StoreStatusView> {
   /** The head after HQ has sealed for us; undefined while HQ does not answer. */
   async #freshHead(pos: number, nonce: string | null): Promise<{ head: number; again: boolean } | undefined> {
     try {
-      const client = (this.#client ??= await this.#connect());
+      const client = (this.#client ??= (await connectToHq(this.#context)).client);
       const cursor = nonce === null ? {} : { cursor: `${pos},${nonce}` };
       const answer = await client.pull({ from: pos, limit: 1, fresh: '1', ...cursor }, this.#context.signal);
       if (answer.result === 'page') return { head: headOf(answer.text), again: false };
@@ -100,23 +99,6 @@ export class StoreSide implements Side<StoreStatusView> {
         return undefined;
       throw error;
     }
-  }
-
-  async #connect(): Promise<HqClient> {
-    const { stateDir, hqUrl, tlsCaFile } = this.#context.config;
-    const credential = await readCredential(stateDir);
-    if (credential === undefined)
-      throw new PossyncError('PS-NOT-ENROLLED', 'this store has no credential', {
-        why: `there is none in ${stateDir}`,
-      });
-    const caFile = tlsCaFile ?? credential.caFile;
-    return new HqClient({
-      url: hqUrl ?? credential.hqUrl,
-      credential: credential.token,
-      hqId: credential.hqId,
-      software: SOFTWARE,
-      ...(caFile === undefined ? {} : { caFile }),
-    });
   }
 
   close(): Promise<void> {

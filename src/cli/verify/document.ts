@@ -2,7 +2,8 @@
 import { EXIT, type ErrorCode, ERRORS, type ExitCode } from '../../core/errors.ts';
 import { comparedTables } from '../../db/compared.ts';
 import type { Entity } from '../../protocol/entities.ts';
-import type { StoreReport, TableReport } from '../../protocol/verify.ts';
+import type { StoreReport } from '../../protocol/verify.ts';
+import { unknownTable } from '../../store/verify/table.ts';
 import type { Answer } from '../context.ts';
 import { renderVerify } from '../render/verify.ts';
 
@@ -31,19 +32,7 @@ export function unknownStore(
   rest: Partial<StoreReport> = {},
 ): StoreReport {
   const reason = { code, message };
-  const tables = comparedTables(entities).map(({ table, direction }): TableReport => ({
-    table: table.table,
-    direction,
-    rows_hq: null,
-    rows_store: null,
-    differing: null,
-    missing_at_hq: null,
-    missing_at_store: null,
-    only_at_hq: null,
-    in_flight: null,
-    keys: { differing: [], missing_at_hq: [], missing_at_store: [] },
-    reason,
-  }));
+  const tables = comparedTables(entities).map((table) => unknownTable(table, { ...reason, why: undefined }));
   return {
     id: store.id,
     code: store.code,

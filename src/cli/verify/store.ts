@@ -3,17 +3,15 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { z } from 'zod';
 import { isErrorCode, PossyncError } from '../../core/errors.ts';
-import { SOFTWARE } from '../../core/version.ts';
 import { readEntities } from '../../db/own-types.ts';
 import { storeReportSchema, type StoreReport } from '../../protocol/verify.ts';
-import { readCredential } from '../../store/credential.ts';
-import { HqClient } from '../../store/link/hq-client.ts';
 import { readStoreIdentity } from '../../store/outbox/identity.ts';
 import { VerifyHq } from '../../store/verify/hq.ts';
 import { Verifier } from '../../store/verify/verifier.ts';
 import { commandActor } from '../actor.ts';
 import type { Context } from '../context.ts';
 import { askDaemon, socketPath, tellDaemon } from '../daemon-socket.ts';
+import { connectToHq } from '../hq-connection.ts';
 import { unknownStore } from './document.ts';
 import { VerifyProgress } from './progress.ts';
 
@@ -86,18 +84,8 @@ async function alone(
   repair: boolean,
   progress: VerifyProgress,
 ): Promise<StoreReport> {
-  const { stateDir, hqUrl, tlsCaFile } = context.config;
-  const credential = await readCredential(stateDir);
-  if (credential === undefined) throw new PossyncError('PS-NOT-ENROLLED', 'this store has no credential');
-  const caFile = tlsCaFile ?? credential.caFile;
-  const client = new HqClient({
-    url: hqUrl ?? credential.hqUrl,
-    credential: credential.token,
-    hqId: credential.hqId,
-    software: SOFTWARE,
-    ...(caFile === undefined ? {} : { caFile }),
-  });
   const { clock, signal } = context;
+  const { client } = await connectToHq(context);
   try {
     const hq = new VerifyHq((step, body, aborted) => client.verify(step, body, aborted), clock, signal);
     return await new Verifier({ pool, store, entities: await readEntities(pool), hq, clock, signal }).run({

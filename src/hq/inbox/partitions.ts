@@ -1,6 +1,7 @@
 /** SQL: the monthly partitions of what stores write: made ahead, and for any month of the past when its rows come. */
 import type pg from 'pg';
 import { isRetryableSql } from '../../core/classify.ts';
+import { ident, publicTable } from '../../db/sql.ts';
 import { queryOne, withTransaction } from '../../db/transaction.ts';
 
 export interface PartitionReport {
@@ -34,14 +35,13 @@ async function missingMonths(
   column: string,
   fallback: string,
 ): Promise<string[]> {
-  const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
   const { rows } = await pool.query<{ month: string }>(
     `select m.month::text as month
        from (select (date_trunc('month', now()) + make_interval(months => n))::date as month
                from generate_series(0, ${MONTHS_AHEAD}) n
              union
-             select distinct date_trunc('month', x.${quote(column)})::date from public.${quote(fallback)} x
-              where x.${quote(column)} >= date '${EARLIEST}' and x.${quote(column)} < now() + ${LATEST}) m
+             select distinct date_trunc('month', x.${ident(column)})::date from ${publicTable(fallback)} x
+              where x.${ident(column)} >= date '${EARLIEST}' and x.${ident(column)} < now() + ${LATEST}) m
       where to_regclass(format('public.%I', $1::text || to_char(m.month, '"_"YYYY"_"MM'))) is null
       order by m.month`,
     [table],
@@ -60,7 +60,7 @@ async function ensureMonth(pool: pg.Pool, table: string, month: string): Promise
   try {
     return await withTransaction(pool, async (tx) => {
       await tx.query(`set local lock_timeout = '500ms'`);
-      await tx.query(`lock table only public."${table.replaceAll('"', '""')}" in access exclusive mode`);
+      await tx.query(`lock table only ${publicTable(table)} in access exclusive mode`);
       const { made } = await queryOne<{ made: boolean }>(
         tx,
         'select possync.ensure_month($1::text, $2::date) as made',
@@ -81,12 +81,11 @@ async function noteUnplaceable(
   column: string,
   fallback: string,
 ): Promise<number> {
-  const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
   const { rows } = await pool.query<{ rows: number }>(
     `with odd as (
-       select x.store_id, x.${quote(column)} as day, count(*) as rows from public.${quote(fallback)} x
-        where x.${quote(column)} < date '${EARLIEST}' or x.${quote(column)} >= now() + ${LATEST}
-        group by x.store_id, x.${quote(column)})
+       select x.store_id, x.${ident(column)} as day, count(*) as rows from ${publicTable(fallback)} x
+        where x.${ident(column)} < date '${EARLIEST}' or x.${ident(column)} >= now() + ${LATEST}
+        group by x.store_id, x.${ident(column)})
      select o.rows, possync.note_finding(o.store_id, 'odd_date', $1::text, o.day::text,
                                          jsonb_build_object('rows', o.rows)) from odd o`,
     [table],
