@@ -9,6 +9,7 @@ import { redact } from '../core/secret.ts';
 import { Args } from './args.ts';
 import { Context, type Answer } from './context.ts';
 import { parse, settingFlags, type Invocation } from './program.ts';
+import { cleanStream } from './render/clean.ts';
 import { renderError } from './render/error.ts';
 import { jsonDocument, jsonError } from './render/json.ts';
 import { createTerm, type OutputStream, type Term } from './render/term.ts';
@@ -25,15 +26,21 @@ export interface Host {
   serviceStarts(): void;
 }
 
-export async function runCli(host: Host): Promise<ExitCode> {
-  const json = host.argv.includes('--json') || host.argv.includes('--jsonl');
-  const verbose = host.argv.includes('--verbose');
+export async function runCli(outer: Host): Promise<ExitCode> {
+  const { argv } = outer;
+  const json = argv.includes('--json') || argv.includes('--jsonl');
+  const verbose = argv.includes('--verbose');
   const term = createTerm(
-    host.stdout,
-    host.stderr,
-    { color: colourFlag(host.argv), ascii: host.argv.includes('--ascii'), json },
-    host.env,
+    outer.stdout,
+    outer.stderr,
+    { color: colourFlag(argv), ascii: argv.includes('--ascii'), json },
+    outer.env,
   );
+  const host: Host = {
+    ...outer,
+    stdout: cleanStream(outer.stdout, term.out),
+    stderr: cleanStream(outer.stderr, term.err),
+  };
   try {
     const invocation = parse(host.argv, { out: (text) => host.stdout.write(text) });
     if (invocation === undefined) return EXIT.ok; // help on a topic has printed itself

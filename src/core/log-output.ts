@@ -109,13 +109,13 @@ function jsonLines(): winston.Logform.Format {
 function forPeople(): winston.Logform.Format {
   return winston.format.printf((info) => {
     const rest = Object.entries(printable(fieldsOf(info)))
-      .filter(([key]) => !MACHINE_FIELDS.has(key))
+      .filter(([key, value]) => value !== undefined && !MACHINE_FIELDS.has(key))
       .map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
       .join(' ');
     const time = new Date().toISOString().slice(11, 19);
-    return redact(
-      `${time}  ${info.level.padEnd(5)} ${String(info.message)}${rest === '' ? '' : `  ${rest}`}`,
-    );
+    const line = `${time}  ${info.level.padEnd(5)} ${String(info.message)}${rest === '' ? '' : `  ${rest}`}`;
+    // What HQ or a box on the way said must not move the cursor of a terminal.
+    return redact(line.replace(/\p{Cc}/gu, ' '));
   });
 }
 

@@ -8,6 +8,7 @@ import {
   formatCount,
   formatDuration,
 } from '../../src/cli/render/format.ts';
+import { cleanStream, CURSOR } from '../../src/cli/render/clean.ts';
 import { renderTable } from '../../src/cli/render/table.ts';
 import { createTerm, type TermFlags } from '../../src/cli/render/term.ts';
 import { ERRORS } from '../../src/core/errors.ts';
@@ -157,6 +158,10 @@ describe('the gate of the terminal', () => {
     const serial = { ...terminal, columns: 0 };
     const term = createTerm(serial, serial, AUTO, {});
     assert.deepEqual([term.out.width, term.animated, term.out.cursor], [80, false, false]);
+    for (const COLUMNS of ['0', '-1', 'many'])
+      assert.equal(createTerm(terminal, terminal, AUTO, { COLUMNS }).out.level, 0, COLUMNS);
+    assert.equal(createTerm(serial, serial, AUTO, { COLUMNS: '132' }).out.width, 132);
+    assert.equal(createTerm(terminal, terminal, AUTO, { NO_COLOR: '1' }).out.cursor, false);
     assert.equal(createTerm(terminal, terminal, AUTO, {}).animated, true);
     assert.equal(createTerm(terminal, terminal, AUTO, { CI: '1' }).animated, false);
     assert.equal(createTerm(terminal, terminal, { ...AUTO, json: true }, {}).animated, false);
@@ -170,12 +175,34 @@ describe('the gate of the terminal', () => {
     assert.match(createTerm(terminal, terminal, AUTO, { POSSYNC_COLORBLIND: '1' }).out.good('x'), /\[34m/);
   });
 
+  it('lets through its own colours and its own move of the cursor, and nothing that data brings along', () => {
+    const hostile = 'a\u001b[2Jb\u001b]0;title\u0007c\u009b1md\re';
+    const clean = 'a?[2Jb?]0;title?c?1md?e';
+    for (const [stream, flags] of [
+      [pipe, AUTO],
+      [terminal, { ...AUTO, color: 'never' }],
+      [terminal, AUTO],
+    ] as const) {
+      let written = '';
+      const { out } = createTerm(stream, stream, flags, {});
+      const guarded = cleanStream({ ...stream, write: (text) => Boolean((written += text)) }, out);
+      guarded.write(`${hostile}${out.good('on')}\t\n`);
+      assert.equal(written, `${clean}${out.good('on')}\t\n`);
+      written = '';
+      guarded.write(`${CURSOR.up(2)}${hostile}`);
+      assert.equal(written, (out.cursor ? CURSOR.up(2) : '?[2A?[J') + clean);
+    }
+  });
+
   it('prints tables in aligned columns, cut on a terminal only, harmless whatever the data holds', () => {
     const wide = ['A', 'x'.repeat(100)];
     const { out: piped } = createTerm(pipe, pipe, AUTO, {});
     const { out: shown } = createTerm(terminal, terminal, { ...AUTO, color: 'never' }, {});
     assert.equal(renderTable(piped, ['K', 'V'], [wide]), `K  V\nA  ${'x'.repeat(100)}\n`);
     assert.equal(renderTable(shown, ['K', 'V'], [wide]).split('\n')[1]?.length, 80);
+    const { out: colours } = createTerm(terminal, terminal, AUTO, {});
+    const painted = colours.good('on');
+    assert.equal(renderTable(colours, ['K', 'V'], [[painted, 'b']]), `K   V\n${painted}  b\n`);
     assert.equal(renderTable(piped, ['K'], [[`a\u001b[31m\nb`]]), 'K\na?[31m b\n');
   });
 });

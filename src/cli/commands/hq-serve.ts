@@ -33,10 +33,9 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
       log,
       ...(tls === undefined ? {} : { tls }),
     });
-    await announce(context, running.url, clock.now() - started);
     const supervisor = superviseFor({ env: context.env, clock, log, pulse: () => running.pulse() });
-    await supervisor.ready();
-    const ended = await runUntilSignal(running, {
+    // Before anybody is told that it runs: who hears it may send a signal at once.
+    const ending = runUntilSignal(running, {
       log,
       onStopping: () => {
         supervisor.stopping();
@@ -49,6 +48,9 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
         log.info('state', running.dump());
       },
     });
+    await announce(context, running.url, clock.now() - started);
+    await supervisor.ready();
+    const ended = await ending;
     if (ended.failure !== undefined) throw ended.failure;
     return ended.graceful ? EXIT.ok : EXIT.temporary;
   } finally {

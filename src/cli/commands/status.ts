@@ -3,6 +3,7 @@ import { EXIT, PossyncError, type ExitCode } from '../../core/errors.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
 import { jsonDocument } from '../render/json.ts';
+import { CURSOR } from '../render/clean.ts';
 import type { Side } from '../status/side.ts';
 
 const SCHEMA = 'possync.status/1';
@@ -86,8 +87,8 @@ async function watchSide(context: Context, side: Side<object>, everyMs: number):
       const facts = short + JSON.stringify(view).replace(/"[a-z_]*(_at|_ms)":("[^"]*"|\d+|null)/g, '');
       if (facts !== last) stdout.write(jsonDocument(SCHEMA, exit, { ...view }, clock.now()));
       last = facts;
-    } else if (term.out.isTTY && term.out.cursor) {
-      stdout.write(`\u001b[H\u001b[2J${side.render(term.out, view)}`);
+    } else if (term.out.cursor) {
+      stdout.write(CURSOR.home + side.render(term.out, view));
     } else {
       if (short !== last) stdout.write(`${new Date(clock.now()).toISOString()}  ${short}`);
       last = short;

@@ -30,10 +30,9 @@ export async function run(context: Context, args: Args): Promise<ExitCode> {
       ...(config.hqUrl === undefined ? {} : { hqUrl: config.hqUrl }),
       ...(config.tlsCaFile === undefined ? {} : { caFile: config.tlsCaFile }),
     });
-    await announce(context, running.socketPath, running.statusUrl);
     const supervisor = superviseFor({ env, clock: context.clock, log, pulse: () => running.pulse() });
-    await supervisor.ready();
-    const ended = await runUntilSignal(running, {
+    // Before anybody is told that it runs: who hears it may send a signal at once.
+    const ending = runUntilSignal(running, {
       log,
       onStopping: () => {
         supervisor.stopping();
@@ -49,6 +48,9 @@ export async function run(context: Context, args: Args): Promise<ExitCode> {
         log.info('state', running.dump());
       },
     });
+    await announce(context, running.socketPath, running.statusUrl);
+    await supervisor.ready();
+    const ended = await ending;
     if (ended.failure !== undefined) throw ended.failure;
     return ended.graceful ? EXIT.ok : EXIT.temporary;
   } finally {

@@ -1,5 +1,6 @@
 /** A block of text that is redrawn in place on a real terminal; elsewhere it is written now and then, whole. */
 import type { Clock } from '../../core/clock.ts';
+import { CURSOR } from './clean.ts';
 import type { OutputStream, Term } from './term.ts';
 
 /** In a pipe or a log, a block every few seconds is enough to see that things move. */
@@ -23,7 +24,7 @@ export class Live {
     if (this.#term.json) return;
     if (this.#term.animated) {
       // Up to the first line of the last block, then clear to the end of the screen.
-      const up = this.#lines > 0 ? `\u001b[${this.#lines}A\u001b[J` : '';
+      const up = this.#lines > 0 ? CURSOR.up(this.#lines) : '';
       this.#stderr.write(up + block);
       this.#lines = block.split('\n').length - 1;
       return;

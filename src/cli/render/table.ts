@@ -1,5 +1,6 @@
 /** Aligned columns without borders or colour of the table's own. */
 import Table from 'cli-table3';
+import { cleanText } from './clean.ts';
 import type { Paint } from './term.ts';
 
 const NO_LINES = Object.fromEntries(
@@ -32,7 +33,7 @@ export function renderTable(
     chars: { ...NO_LINES, middle: '  ' },
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
   });
-  for (const row of rows) table.push(row.map(oneLine));
+  for (const row of rows) table.push(row.map((cell) => oneLine(paint, cell)));
   return table
     .toString()
     .split('\n')
@@ -40,9 +41,9 @@ export function renderTable(
     .join('');
 }
 
-function oneLine(value: string): string {
-  // A control character in data (a name, an error text) must not move the terminal's cursor.
-  return value.replace(/\s*[\r\n]+\s*/g, ' ').replace(/\p{Cc}/gu, '?');
+function oneLine(paint: Paint, value: string): string {
+  // Before the widths are worked out: what is cleaned on its way to the stream would no longer be aligned.
+  return cleanText(paint, value.replace(/\s*[\r\n]+\s*/g, ' ').replaceAll('\t', ' '));
 }
 
 /** Colour codes count as width here, so a coloured line is cut a little early rather than wrapped. */

@@ -64,7 +64,7 @@ const ASCII: Glyphs = {
 export interface Paint {
   readonly level: 0 | 1;
   readonly isTTY: boolean;
-  /** The screen may be cleared and drawn again. */
+  /** The screen may be cleared and drawn again: by escape sequences, which whoever wants no colour wants neither. */
   readonly cursor: boolean;
   /** Columns of a terminal; 80 where it does not say (serial consoles report 0). */
   readonly width: number;
@@ -88,8 +88,7 @@ export function createTerm(stdout: OutputStream, stderr: OutputStream, flags: Te
   const paintFor = (stream: OutputStream): Paint =>
     createPaint(stream, colourLevel(stream, flags, env), useAscii(flags, env), env);
   const [out, err] = [paintFor(stdout), paintFor(stderr)];
-  // A spinner moves the cursor with escape sequences: whoever wants no colour wants none of those either.
-  const animated = err.cursor && err.level > 0 && !given(env.CI) && !flags.json && !flags.ascii;
+  const animated = err.cursor && !given(env.CI) && !flags.json && !flags.ascii;
   return { out, err, animated, json: flags.json };
 }
 
@@ -103,7 +102,17 @@ function colourLevel(stream: OutputStream, flags: TermFlags, env: Env): 0 | 1 {
   if (given(env.POSSYNC_NO_COLOR) || given(env.NO_COLOR)) return 0;
   if (given(env.FORCE_COLOR)) return env.FORCE_COLOR === '0' ? 0 : 1;
   if (given(env.CLICOLOR_FORCE) && env.CLICOLOR_FORCE !== '0') return 1;
-  return stream.isTTY === true && env.TERM !== 'dumb' && env.CLICOLOR !== '0' ? 1 : 0;
+  return isScreen(stream, env) && env.CLICOLOR !== '0' ? 1 : 0;
+}
+
+/** A terminal that does not know its width (serial console, `docker run -t`) is asked for nothing but text. */
+function isScreen(stream: OutputStream, env: Env): boolean {
+  return stream.isTTY === true && env.TERM !== 'dumb' && columnsOf(stream, env) > 0;
+}
+
+function columnsOf(stream: OutputStream, env: Env): number {
+  const said = Number(given(env.COLUMNS) ? env.COLUMNS : stream.columns);
+  return Number.isSafeInteger(said) && said > 0 ? said : 0;
 }
 
 /** Containers often set no locale at all and can show UTF-8 all the same; one that says otherwise is believed. */
@@ -114,9 +123,9 @@ function useAscii(flags: TermFlags, env: Env): boolean {
 
 function createPaint(stream: OutputStream, level: 0 | 1, ascii: boolean, env: Env): Paint {
   const chalk: ChalkInstance = new Chalk({ level });
-  const columns = stream.columns ?? 0;
+  const columns = columnsOf(stream, env);
   const colourblind = env.POSSYNC_COLORBLIND === '1';
-  const cursor = stream.isTTY === true && columns > 0 && env.TERM !== 'dumb';
+  const cursor = isScreen(stream, env) && level > 0;
   return {
     level,
     isTTY: stream.isTTY === true,
