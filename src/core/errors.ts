@@ -239,6 +239,12 @@ export const ERRORS = {
     retry: 'slow',
     hint: 'read the message of PostgreSQL; correct it, or call support',
   },
+  /** A program here holds a row that a download changes; the download waits for it, tills do not. */
+  'PS-APPLY-WAITS': {
+    exit: 75,
+    retry: 'soon',
+    hint: 'end the transaction that is named; possync tries again by itself',
+  },
   /** HQ refused a record: it is parked there, everything else flows. */
   'PS-HQ-REJECTED': {
     exit: 1,

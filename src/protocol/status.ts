@@ -143,11 +143,14 @@ export interface StoreStatusView {
     readonly by_type: Readonly<Record<string, number>>;
   };
   readonly downstream: {
-    readonly state: 'up_to_date' | 'behind' | 'unknown' | 'failing';
+    /** `waiting`: a program of the store holds what a download changes; it is tried again by itself. */
+    readonly state: 'up_to_date' | 'behind' | 'unknown' | 'waiting' | 'failing';
     readonly cursor: number;
     readonly hq_cursor: number | null;
     readonly last_applied_at: string | null;
     readonly error: ReasonView | null;
+    /** When it was first met, without a success since. */
+    readonly error_since: string | null;
   };
   readonly database: DatabaseView;
   readonly last_sync_at: string | null;

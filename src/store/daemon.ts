@@ -100,7 +100,7 @@ class Daemon {
     this.#loop = new LoopDelay(clock);
     this.#retired = new RetiredClients(clock);
     this.#outbox = new Outbox(pool);
-    this.#mirror = new Mirror({ pool, entities });
+    this.#mirror = new Mirror({ pool, entities, clock });
     this.#puller = new Puller({
       mirror: this.#mirror,
       hq: () => this.#link.reachableHq,

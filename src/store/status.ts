@@ -215,7 +215,9 @@ function downstreamOf(
   const hqHead = green ? (link?.hqHead ?? null) : null;
   const state =
     mirror.error !== null
-      ? 'failing'
+      ? mirror.error.code === 'PS-APPLY-WAITS'
+        ? 'waiting'
+        : 'failing'
       : hqHead === null
         ? 'unknown'
         : mirror.pos >= hqHead
@@ -227,6 +229,7 @@ function downstreamOf(
     hq_cursor: hqHead,
     last_applied_at: mirror.appliedAt,
     error: mirror.error === null ? null : reasonFrom(mirror.error.code, mirror.error.message, ''),
+    error_since: mirror.error?.at ?? null,
   };
 }
 

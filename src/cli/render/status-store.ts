@@ -128,6 +128,8 @@ function downstreamText(paint: Paint, { downstream }: StoreStatusView, nowMs: nu
       return `up to date   cursor ${downstream.cursor} = HQ ${downstream.hq_cursor ?? '?'} ${paint.glyphs.dot} ${applied}`;
     case 'behind':
       return `${plural((downstream.hq_cursor ?? 0) - downstream.cursor, 'change')} behind   cursor ${downstream.cursor}, HQ ${downstream.hq_cursor ?? '?'} ${paint.glyphs.dot} ${applied}`;
+    case 'waiting':
+      return `waiting, first ${formatAgo(downstream.error_since, nowMs)}: ${downstream.error?.message ?? '?'} (${downstream.error?.code ?? '?'}); tried again by itself`;
     case 'failing':
       return `FAILING: ${downstream.error?.message ?? '?'} (${downstream.error?.code ?? '?'}); the store stays on the last whole state of HQ`;
     case 'unknown':

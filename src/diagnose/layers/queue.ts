@@ -150,6 +150,8 @@ async function checkCursor(probe: Probe): Promise<Finding> {
   const evidence = { ...row };
   if (row.error !== null) {
     const code = row.error_code !== null && isErrorCode(row.error_code) ? row.error_code : 'PS-APPLY-FAILED';
+    if (code === 'PS-APPLY-WAITS')
+      return warn(code, `a download waits, and is tried again by itself: ${row.error}`, { evidence });
     return fail(code, `downloads cannot be applied here: ${row.error}`, { evidence });
   }
   const behind = row.seen - row.pos;

@@ -5,8 +5,10 @@
  *   pullNow(fresh) ──▶ waits its turn, then a pull that began after the request
  *
  * A hint may be lost; the poll finds what it announced. Failures wait for the next reason to try: the poll, a hint,
- * or a new connection, whichever comes first.
+ * or a new connection, whichever comes first. Only an apply that gave way to a program of the store is tried again
+ * soon, from what is staged, with HQ or without.
  */
+import { backoffDelay } from '../../core/backoff.ts';
 import { toPossyncError } from '../../core/classify.ts';
 import type { Clock } from '../../core/clock.ts';
 import { PossyncError } from '../../core/errors.ts';
@@ -24,12 +26,17 @@ export interface PullerOptions {
   /** A round of HQ is in place. */
   readonly onApplied?: () => void;
   readonly intervalMs?: number;
+  /** In [0, 1), for the spread of tries. */
+  readonly random?: () => number;
 }
 
 export const PULL_INTERVAL_MS = 30_000;
 /** A standby that lags catches up in a second or two; each try is one cheap request. */
 const BEHIND_MS = 1_000;
 const BEHIND_TRIES = 5;
+/** Each try may hold rows for two seconds that a till wants: the longer somebody holds his, the rarer it becomes. */
+const WAITS_BACKOFF = { baseMs: 1_000, capMs: 15_000 } as const;
+const WAITS_LEAST_MS = 200;
 
 export class Puller implements Service {
   readonly name = 'puller';
@@ -41,6 +48,8 @@ export class Puller implements Service {
   /** Pulls wait for each other in this line. */
   #line: Promise<unknown> = Promise.resolve();
   #failing: string | undefined;
+  /** Applies in a row that gave way; 0 = the last one did not. */
+  #gaveWay = 0;
 
   constructor(options: PullerOptions) {
     this.#options = options;
@@ -67,22 +76,47 @@ export class Puller implements Service {
 
   /** Pulls now; `fresh` makes HQ seal first, so that what was committed there before this call is here afterwards. */
   async pullNow({ fresh = false } = {}): Promise<PullResult> {
-    const turn = this.#line.then(
-      () => this.#pull(fresh),
-      () => this.#pull(fresh),
-    );
+    return await this.#inTurn(() => this.#pull(fresh));
+  }
+
+  async #inTurn(work: () => Promise<PullResult>): Promise<PullResult> {
+    const turn = this.#line.then(work, work).then((result) => {
+      this.#noted(result);
+      return result;
+    });
     this.#line = turn.catch(() => undefined); // the caller has the error
     return await turn;
   }
 
-  async #run(signal: AbortSignal): Promise<void> {
-    const { intervalMs = PULL_INTERVAL_MS } = this.#options;
-    while (!signal.aborted) {
-      this.#wanted = false;
-      if (this.#options.hq() !== undefined) await this.#routine();
-      // The first tick anywhere in the interval: stores that start together must not poll together.
-      await this.#nap(intervalMs * (0.5 + Math.random() / 2), signal);
+  #noted(result: PullResult): void {
+    if (result.result === 'applied') this.#options.onApplied?.();
+    if (result.result === 'failed' && result.error.code === 'PS-APPLY-WAITS') {
+      this.#gaveWay += 1;
+      this.#wake(); // somebody's pullNow may have met it, while the loop sleeps until its poll
+    } else if (result.result !== 'behind' && result.result !== 'stopped') {
+      this.#gaveWay = 0;
     }
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    const { intervalMs = PULL_INTERVAL_MS, random = Math.random } = this.#options;
+    while (!signal.aborted) {
+      if (this.#gaveWay > 0) {
+        await this.#applyLater(signal, random);
+        continue;
+      }
+      this.#wanted = false;
+      if (this.#options.hq() !== undefined) await this.#routine(this.pullNow());
+      // The first tick anywhere in the interval: stores that start together must not poll together.
+      if (this.#gaveWay === 0) await this.#nap(intervalMs * (0.5 + random() / 2), signal);
+    }
+  }
+
+  /** Hints do not shorten the wait: what they announce cannot be applied either. */
+  async #applyLater(signal: AbortSignal, random: () => number): Promise<void> {
+    const { clock, mirror } = this.#options;
+    await clock.sleep(backoffDelay(this.#gaveWay, { ...WAITS_BACKOFF, random }, WAITS_LEAST_MS), signal);
+    if (!signal.aborted) await this.#routine(this.#inTurn(() => mirror.applyStaged()));
   }
 
   /** Until a hint or the end; not at all if a hint came meanwhile. */
@@ -95,10 +129,10 @@ export class Puller implements Service {
     await this.#options.clock.sleep(ms, waking.signal);
   }
 
-  async #routine(): Promise<void> {
+  async #routine(outcome: Promise<PullResult>): Promise<void> {
     const { log } = this.#options;
     try {
-      const result = await this.pullNow();
+      const result = await outcome;
       if (result.result === 'failed') this.#failed(result.error);
       else this.#failing = undefined;
       if (result.result === 'applied')
@@ -126,7 +160,6 @@ export class Puller implements Service {
     const fetch: FetchPage = (query, signal) => hq.pull(query, signal);
     for (let tries = 1; ; tries += 1) {
       const result = await this.#options.mirror.pull(fetch, this.#stopping.signal, { fresh });
-      if (result.result === 'applied') this.#options.onApplied?.();
       if (result.result !== 'behind' || tries === BEHIND_TRIES) return result;
       await this.#options.clock.sleep(BEHIND_MS, this.#stopping.signal);
     }

@@ -40,12 +40,19 @@ export class Applier {
     this.#entities = downEntities(entities);
   }
 
-  /** Applies what is staged, and moves the cursor to the head of the closing page, in one transaction. */
-  async apply(shape: string): Promise<ApplyResult> {
+  /**
+   * Applies what is staged, and moves the cursor to the head of the closing page, in one transaction. `begun` hears the
+   * id of the server process that does it.
+   */
+  async apply(shape: string, begun?: (pid: number) => void): Promise<ApplyResult> {
     this.#types ??= await readColumnTypes(this.#pool, this.#entities);
     const types = this.#types;
     return withTransaction(this.#pool, async (tx) => {
-      await tx.query(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
+      const { pid } = await queryOne<{ pid: number }>(
+        tx,
+        `select pg_backend_pid() as pid, set_config('lock_timeout', '${LOCK_TIMEOUT_MS}', true)`,
+      );
+      begun?.(pid);
       const round = await openRound(tx);
       const truncate = round.records >= LARGE_ROUND && (await lockStaging(tx));
       await tx.query(

@@ -15,7 +15,7 @@ export interface MirrorState {
   readonly appliedAt: string | null;
   /** Records of the last applied round. */
   readonly records: number;
-  /** Why the last apply failed; null once one has succeeded. */
+  /** Why the last apply failed, and the first of its kind since one succeeded; null once one has. */
   readonly error: { readonly code: string; readonly message: string; readonly at: string } | null;
 }
 
@@ -99,10 +99,11 @@ export async function resetCursor(db: Queryable): Promise<void> {
   );
 }
 
-/** Notes why a round could not be applied. */
+/** Notes why a round could not be applied, and since when it is this. */
 export async function noteApplyError(db: Queryable, code: string, message: string): Promise<void> {
   await db.query(
-    'update possync.cursor c set error_code = $1::text, error = $2::text, error_at = clock_timestamp()',
+    `update possync.cursor c set error_code = $1::text, error = $2::text,
+            error_at = case when c.error_code = $1::text then c.error_at else clock_timestamp() end`,
     [code, message],
   );
 }

@@ -11,11 +11,13 @@
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import { codeOf, sqlstateOf } from '../../core/classify.ts';
+import { systemClock, type Clock } from '../../core/clock.ts';
 import { PossyncError } from '../../core/errors.ts';
 import { downEntities, ENTITIES, tablesOf, type Entity } from '../../protocol/entities.ts';
 import { PULL_PAGE_ROWS } from '../../protocol/http.ts';
 import { pageSchema, type Page, type PullQuery } from '../../protocol/messages.ts';
 import { Applier } from './apply.ts';
+import { BlockerWatch } from './blocker.ts';
 import {
   noteApplyError,
   readMirrorState,
@@ -54,6 +56,7 @@ export interface MirrorOptions {
   readonly pool: pg.Pool;
   readonly entities?: readonly Entity[];
   readonly pageRows?: number;
+  readonly clock?: Clock;
 }
 
 /** An apply that met a lock, a deadlock or a serialization failure is worth repeating at once. */
@@ -65,12 +68,14 @@ export class Mirror {
   readonly #applier: Applier;
   readonly #shape: string;
   readonly #pageRows: number;
+  readonly #clock: Clock;
 
-  constructor({ pool, entities = ENTITIES, pageRows = PULL_PAGE_ROWS }: MirrorOptions) {
+  constructor({ pool, entities = ENTITIES, pageRows = PULL_PAGE_ROWS, clock = systemClock }: MirrorOptions) {
     this.#pool = pool;
     this.#applier = new Applier(pool, entities);
     this.#shape = shapeOf(entities);
     this.#pageRows = pageRows;
+    this.#clock = clock;
   }
 
   state(): Promise<MirrorState> {
@@ -121,18 +126,31 @@ export class Mirror {
     }
   }
 
+  /** Applies a whole round that is staged already, as an apply that gave way leaves it; HQ is not asked. */
+  async applyStaged(): Promise<PullResult> {
+    const { pos, paged, seenHead, seenNonce } = await this.state();
+    return seenNonce !== null && paged === seenHead ? this.#apply() : { result: 'nothing', pos };
+  }
+
   async #apply(): Promise<PullResult> {
+    const blocker = new BlockerWatch(this.#pool, this.#clock);
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return { result: 'applied', ...(await this.#applier.apply(this.#shape)) };
+        // The first try is not watched: nearly all applies wait for nobody.
+        const begun = (pid: number): void => {
+          if (attempt > 1) blocker.begin(pid);
+        };
+        return { result: 'applied', ...(await this.#applier.apply(this.#shape, begun)) };
       } catch (error) {
         const state = sqlstateOf(error);
         // No answer of the database, or its end: nothing is known to be wrong with what was downloaded.
         if (state === undefined || /^(08|57P)/.test(state)) throw error;
         if (LOST_A_RACE.has(state) && attempt < APPLY_ATTEMPTS) continue;
-        const failure = applyFailed(error);
+        const failure = LOST_A_RACE.has(state) ? applyWaits(error, blocker.found) : applyFailed(error);
         await noteApplyError(this.#pool, failure.code, failure.why ?? failure.message);
         return { result: 'failed', error: failure };
+      } finally {
+        await blocker.end();
       }
     }
   }
@@ -180,6 +198,15 @@ function parsePage(text: string, from: number): Page {
     });
   }
   return page;
+}
+
+function applyWaits(error: unknown, blocker: string | undefined): PossyncError {
+  return new PossyncError('PS-APPLY-WAITS', 'a download waits for a program of this store', {
+    why:
+      blocker ??
+      `PostgreSQL ${codeOf(error) ?? ''}: ${error instanceof Error ? error.message : String(error)}`,
+    cause: error,
+  });
 }
 
 function applyFailed(error: unknown): PossyncError {

@@ -138,7 +138,7 @@ describe('tills while a store applies', function () {
       { what: 'the apply waits for the till' },
     );
     const outcome = await applied;
-    assert.equal(outcome.result === 'failed' && outcome.error.code, 'PS-APPLY-FAILED');
+    assert.equal(outcome.result === 'failed' && outcome.error.code, 'PS-APPLY-WAITS');
     await till.query('insert into public.basket (product_id) values ($1)', [product?.id]);
     await till.query('commit');
     assert.equal((await mirror.pull(fetchFrom(hq.pool, STORE), NEVER)).result, 'applied');
