@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { POSSYNC, runPossync, startNode } from './support/process.ts';
 
 /** Half a second together (knex 53 ms, ws 50, pg 42, winston 41 and what they bring along). */
-const HEAVY = ['pg', 'knex', 'ws', 'winston'];
+const HEAVY = ['pg', 'knex', 'ws', 'winston', 'prom-client'];
 
 /** All of them are CommonJS: at the end Node's module cache names each file of theirs that was loaded. */
 const REPORT =

@@ -5,6 +5,7 @@ import { isDataError, toPossyncError } from '../core/classify.ts';
 import type { Clock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { oncePer } from '../core/shared-answer.ts';
 import {
   HQ_HEADER,
   JSON_MAX_DEPTH,
@@ -85,6 +86,8 @@ export interface RouteOptions {
   /** Batches that are applied at once; more are sent away with 429, never queued in memory. */
   readonly maxPushes?: number;
   readonly maxPulls?: number;
+  /** A request was answered. */
+  readonly answered?: ((path: string, status: number, ms: number) => void) | undefined;
 }
 
 /** Twice the database connections of a server: some read or unpack while others wait for the database. */
@@ -103,7 +106,7 @@ const LARGE = { burst: 5, perSecond: 0.1 } as const;
 /** Load balancers ask every few seconds, somebody hostile ten thousand times: the database hears of one a second. */
 const READY_MS = 1_000;
 
-export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls }: RouteOptions): App {
+export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls, answered }: RouteOptions): App {
   const app: App = new Hono();
   const pushes = new Gate(maxPushes ?? MAX_PUSHES_DEFAULT, Math.random, PER_STORE);
   const pulls = new Gate(maxPulls ?? MAX_PULLS_DEFAULT, Math.random, PER_STORE);
@@ -147,7 +150,9 @@ export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls }: RouteOpt
 
   app.use('*', async (c, next) => {
     c.header(HQ_HEADER, hqId);
+    const begun = performance.now();
     await next();
+    answered?.(c.req.path, c.res.status, performance.now() - begun);
   });
   app.onError((error, c) => {
     const named = toPossyncError(error);
@@ -242,16 +247,6 @@ const PUSH_BODY = {
   depth: JSON_MAX_DEPTH,
   tokens: PUSH_MAX_TRANSACTIONS * 4 + JSON_MAX_TOKENS,
 };
-
-/** The answer of `work` for whoever asks within `ms`: one question at a time, however many ask. */
-function oncePer(ms: number, clock: Clock, work: () => Promise<void>): () => Promise<void> {
-  let last: { readonly answer: Promise<void>; readonly untilMs: number } | undefined;
-  return () => {
-    if (last === undefined || clock.now() >= last.untilMs)
-      last = { answer: work(), untilMs: clock.now() + ms };
-    return last.answer;
-  };
-}
 
 function pageRequest(storeId: number, query: z.infer<typeof pullQuerySchema>): PageRequest {
   const cursor = position(query.cursor);

@@ -11,7 +11,7 @@
  */
 import { toPossyncError } from '../core/classify.ts';
 import type { Clock } from '../core/clock.ts';
-import { PossyncError } from '../core/errors.ts';
+import { PossyncError, type ErrorCode } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { hashSecret, parseCredential, parseEnrolmentToken, sameHash, type Secret } from '../core/secret.ts';
 import type { Service } from '../core/service.ts';
@@ -28,6 +28,8 @@ export interface LoginGuardOptions {
   readonly log: Log;
   /** Every token in force. */
   readonly read: () => Promise<readonly KnownToken[]>;
+  /** Somebody was not let in, and why. */
+  readonly refused?: ((code: ErrorCode) => void) | undefined;
 }
 
 /** A shop with a dozen wrong tokens is a bad day; sixty a minute from one place is somebody who tries. */
@@ -98,7 +100,7 @@ export class LoginGuard implements Service {
     address: string | undefined,
     work: (bearer: string) => Promise<T>,
   ): Promise<T> {
-    return await this.#admit(address, bearer, parseCredential, work);
+    return await this.#counted(() => this.#admit(address, bearer, parseCredential, work));
   }
 
   /** The same for an enrolment token. */
@@ -107,7 +109,17 @@ export class LoginGuard implements Service {
     address: string | undefined,
     work: (token: string) => Promise<T>,
   ): Promise<T> {
-    return await this.#admit(address, token, parseEnrolmentToken, work);
+    return await this.#counted(() => this.#admit(address, token, parseEnrolmentToken, work));
+  }
+
+  async #counted<T>(admit: () => Promise<T>): Promise<T> {
+    try {
+      return await admit();
+    } catch (error) {
+      const { code } = toPossyncError(error);
+      if (/^PS-(TOKEN-|LOGIN-|STORE-)/.test(code)) this.#options.refused?.(code);
+      throw error;
+    }
   }
 
   async #admit<T>(

@@ -10,6 +10,8 @@ export interface HqOptions {
   /** Default 3001; 0 picks a free one. */
   readonly port?: number;
   readonly tls?: { readonly certFile: string; readonly keyFile: string };
+  /** Where /metrics is served; null or absent: nowhere. */
+  readonly metricsListen?: { readonly host: string; readonly port: number } | null;
   /** Allows plain HTTP beyond loopback. */
   readonly allowPlaintext?: boolean;
   /** Migrate an old schema instead of refusing it with PS-DB-MIGRATE. */
@@ -24,6 +26,8 @@ export interface RunningHq extends Running {
   /** http(s)://host:port as it really listens. */
   readonly url: string;
   readonly port: number;
+  /** The local port with /metrics, if it could be opened. */
+  readonly watchUrl: string | undefined;
   /** Reads certificate and key again (SIGHUP); open sockets stay. */
   reload(): void;
   /** Asks its own database how it stands, in one line; rejects when that does not answer. */

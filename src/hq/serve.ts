@@ -26,12 +26,13 @@ import type { Caller, Rooms } from './http-routes.ts';
 import { readHqId } from './identity.ts';
 import { hello } from './inbox/hello.ts';
 import { InboxMaintenance } from './inbox/maintenance.ts';
-import { push } from './inbox/push.ts';
+import { push, type PushResult } from './inbox/push.ts';
 import { reEnrol } from './inbox/re-enrol.ts';
 import { Ledger } from './ledger/ledger.ts';
 import { LoginGuard } from './login-guard.ts';
 import type { HqOptions, RunningHq } from './options.ts';
 import { HqServer } from './server.ts';
+import { readHqStatus } from './status.ts';
 import { CredentialUpkeep } from './stores/credential-upkeep.ts';
 import { enrol } from './stores/enrol.ts';
 import { LINKS_CHANNEL, readLight } from './stores/live.ts';
@@ -42,6 +43,7 @@ import { StoreSockets, type SocketsOptions } from './stores/sockets.ts';
 import { STORES_CHANNEL } from './stores/stores.ts';
 import { authenticate, forgetCredentials, tokensInForce } from './stores/tokens.ts';
 import { verifyRoom } from './verify/routes.ts';
+import { WatchPort } from './watch-port.ts';
 
 /** Twelve batches at once keep two cores busy; the rest is for pages, hellos and the sealer. */
 const POOL_SIZE = 20;
@@ -69,7 +71,14 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
   try {
     await requireCurrentSchema(pool, 'hq');
     const hqId = await readHqId(pool);
-    const guard = new LoginGuard({ clock, log, read: () => tokensInForce(pool) });
+    const guard = new LoginGuard({
+      clock,
+      log,
+      read: () => tokensInForce(pool),
+      refused: (code) => {
+        watch?.metrics.refused(code);
+      },
+    });
     const greet = greeter(pool, clock);
     const entities = await readEntities(pool);
     const feed = new FeedUpkeep({ pool, upkeep, entities, clock, log });
@@ -90,6 +99,16 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
         void desk.reported(caller, report);
       },
     });
+    const watch =
+      options.metricsListen == null
+        ? undefined
+        : new WatchPort({
+            listen: options.metricsListen,
+            status: () => readHqStatus(upkeep),
+            sockets: () => sockets.size,
+            clock,
+            log,
+          });
     const desk = new OrderDesk({
       pool,
       clock,
@@ -101,13 +120,16 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
     });
     const server = new HqServer({
       hqId,
-      rooms: roomsOf({ pool, sockets, feed, entities, guard, greet, lifeMs: credentialLifeMs }),
+      rooms: roomsOf({ pool, sockets, feed, entities, guard, greet, watch, lifeMs: credentialLifeMs }),
       clock,
       log,
       host: options.host ?? (tls === undefined ? '127.0.0.1' : '0.0.0.0'),
       port: options.port ?? DEFAULT_PORT,
       tls,
       allowPlaintext: options.allowPlaintext ?? false,
+      answered: (path, status, ms) => {
+        watch?.metrics.request(path, status, ms);
+      },
       onSocket: (socket, caller, remote) => {
         sockets.accept(socket, caller, remote);
       },
@@ -159,6 +181,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
         url: () => server.url,
         certificate: () => server.certificate,
       }),
+      ...(watch === undefined ? [] : [watch]),
     ]);
     await services.start();
     log.info('HQ is serving', { event: 'start', url: server.url, hq: hqId });
@@ -166,6 +189,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
     return {
       url: server.url,
       port: server.port,
+      watchUrl: watch?.url,
       reload: () => {
         server.reloadTls();
       },
@@ -224,9 +248,10 @@ interface Composed {
   readonly lifeMs: number | null;
   readonly guard: LoginGuard;
   readonly greet: Greet;
+  readonly watch: WatchPort | undefined;
 }
 
-function roomsOf({ pool, sockets, feed, entities, lifeMs, guard, greet }: Composed): Rooms {
+function roomsOf({ pool, sockets, feed, entities, lifeMs, guard, greet, watch }: Composed): Rooms {
   return {
     authenticate: (bearer, address) =>
       guard.credential(bearer, address, (known) => authenticate(pool, known)),
@@ -235,7 +260,17 @@ function roomsOf({ pool, sockets, feed, entities, lifeMs, guard, greet }: Compos
     page: (request) => feed.readPage(request),
     push: async (caller, message) => {
       await confirmFirstUse(pool, caller);
-      return await push(pool, caller.storeId, message, entities);
+      const begun = performance.now();
+      const tell = (result: PushResult['result'] | 'error'): void =>
+        watch?.metrics.pushed(result, performance.now() - begun);
+      try {
+        const outcome = await push(pool, caller.storeId, message, entities);
+        tell(outcome.result);
+        return outcome;
+      } catch (error) {
+        tell('error');
+        throw error;
+      }
     },
     enrol: async (message, address) => {
       const answer = await guard.enrolment(message.token, address, () => enrol(pool, message, lifeMs));

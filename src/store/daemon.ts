@@ -35,13 +35,15 @@ import { Puller } from './link/puller.ts';
 import { LinkRecorder } from './link/recorder.ts';
 import { RetiredClients } from './link/retired-clients.ts';
 import { LocalApi, type TakenUp } from './local-api.ts';
+import { StoreMetrics } from './metrics/store-metrics.ts';
 import { Mirror } from './mirror/mirror.ts';
 import type { DaemonOptions, RunningDaemon } from './options.ts';
 import { Outbox } from './outbox/outbox.ts';
-import { Pusher } from './outbox/pusher.ts';
+import type { Pusher } from './outbox/pusher.ts';
 import { reEnrolStore, type ReEnrolReport } from './outbox/re-enrol.ts';
 import { OutboxRetention } from './outbox/retention.ts';
 import { PushRounds } from './push-rounds.ts';
+import { pushService } from './push-service.ts';
 import { Renewal } from './renewal.ts';
 import { pulseText, statFrame } from './stat.ts';
 import { readStoreStatus } from './status.ts';
@@ -80,6 +82,7 @@ class Daemon {
   readonly #renewal: Renewal;
   readonly #api: LocalApi;
   readonly #verify: VerifyJobs;
+  readonly #metrics: StoreMetrics | undefined;
   readonly #rounds = new PushRounds();
   readonly #loop: LoopDelay;
   #credential: StoreCredential | undefined;
@@ -87,8 +90,6 @@ class Daemon {
   readonly #retired: RetiredClients;
   /** The last change of credential went over the open connection. */
   #swappedInBand = false;
-  /** Of the push on its way: a 409 is about that session, not about one begun meanwhile. */
-  #sentFence = '';
   #fail: (error: Error) => void = () => undefined;
 
   constructor(options: DaemonOptions, pool: pg.Pool, instance: Instance, entities: readonly Entity[]) {
@@ -99,6 +100,13 @@ class Daemon {
     this.#instance = instance;
     this.#loop = new LoopDelay(clock);
     this.#retired = new RetiredClients(clock);
+    if (options.metricsListen != null)
+      this.#metrics = new StoreMetrics({
+        listen: options.metricsListen,
+        status: () => this.#api.status(),
+        clock,
+        log,
+      });
     this.#outbox = new Outbox(pool);
     this.#mirror = new Mirror({ pool, entities, clock });
     this.#puller = new Puller({
@@ -107,11 +115,18 @@ class Daemon {
       onApplied: () => {
         this.#link.figuresChanged();
       },
+      onPull: (result, records, ms) => this.#metrics?.pulled(result, records, ms),
       clock,
       log,
       ...(options.pullIntervalMs === undefined ? {} : { intervalMs: options.pullIntervalMs }),
     });
-    this.#pusher = this.#makePusher();
+    this.#pusher = pushService(options, {
+      outbox: this.#outbox,
+      rounds: this.#rounds,
+      link: () => this.#link,
+      client: () => this.#client,
+      metrics: this.#metrics,
+    });
     this.#link = new Link({
       clock,
       log,
@@ -140,6 +155,7 @@ class Daemon {
       changed: () => {
         this.#recorder.changed();
         this.#api.linkChanged();
+        this.#metrics?.linkChanged(this.#link.snapshot());
       },
     });
     this.#recorder = new LinkRecorder({
@@ -241,6 +257,7 @@ class Daemon {
       this.#renewal,
       this.#verify,
       this.#api,
+      ...(this.#metrics === undefined ? [] : [this.#metrics]),
     ]);
     await services.start();
     log.info('the daemon is running', { event: 'start', store: this.#credential?.code ?? null });
@@ -249,6 +266,7 @@ class Daemon {
       failed,
       socketPath: join(runtimeDir ?? stateDir, 'store.sock'),
       statusUrl: this.#api.url,
+      metricsUrl: this.#metrics?.url,
       reload: () => {
         this.#watch.reload();
       },
@@ -271,53 +289,6 @@ class Daemon {
           this.#retired.close();
         })),
     };
-  }
-
-  #makePusher(): Pusher {
-    const { databaseUrl, clock = systemClock, pushIntervalMs } = this.#options;
-    const log = this.#options.log.child({ component: 'push' });
-    let failing: string | undefined;
-    return new Pusher({
-      outbox: this.#outbox,
-      clock,
-      session: () => this.#link.session,
-      send: async (push, signal) => {
-        const client = this.#client;
-        if (client === undefined) throw new PossyncError('PS-NOT-ENROLLED', 'the store is not enrolled');
-        this.#sentFence = push.fence;
-        return await client.push(push, signal);
-      },
-      onFenced: () => {
-        this.#link.fenced(this.#sentFence);
-      },
-      onPushed: (batch) => {
-        this.#link.figuresChanged();
-        log.info('batch acknowledged', { event: 'push.batch', ...batch });
-      },
-      onHalted: (halt) => {
-        log.error('sending has halted', { code: halt.code, why: halt.why });
-      },
-      onError: (error, delayMs) => {
-        this.#rounds.failed(error);
-        // The same trouble is one line, not one for every try of a long outage.
-        log[failing === error.code ? 'debug' : 'warn']('could not push', {
-          code: error.code,
-          err: error,
-          delayMs,
-        });
-        failing = error.code;
-      },
-      onBegin: () => {
-        this.#rounds.begin();
-      },
-      onRound: (sent) => {
-        failing = undefined;
-        this.#rounds.done(sent);
-      },
-      listen: true,
-      ...(databaseUrl === undefined ? {} : { listenUrl: databaseUrl }),
-      ...(pushIntervalMs === undefined ? {} : { intervalMs: pushIntervalMs }),
-    });
   }
 
   /** A credential that is new, changed or gone. */

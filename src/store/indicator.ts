@@ -8,7 +8,7 @@
  * word stands beside it.
  */
 import type { Clock } from '../core/clock.ts';
-import type { Reply } from './local-http.ts';
+import type { Reply } from '../core/local-http.ts';
 
 export interface Light {
   readonly indicator: 'green' | 'red';

@@ -16,11 +16,12 @@ import { dirname } from 'node:path';
 import { codeOf, toPossyncError } from '../core/classify.ts';
 import type { Clock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
+import { errorBody, listening, localServer, type Handler, type Reply } from '../core/local-http.ts';
+import { LocalPort } from '../core/local-port.ts';
 import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
 import type { StoreStatusView } from '../protocol/status.ts';
 import { LightWatchers, lightPicture, type Light } from './indicator.ts';
-import { errorBody, listening, localServer, type Handler, type Reply } from './local-http.ts';
 import type { PullResult } from './mirror/mirror.ts';
 import type { DiagnoseService } from './options.ts';
 import type { ReEnrolReport } from './outbox/re-enrol.ts';
@@ -63,12 +64,15 @@ export class LocalApi implements Service {
   readonly name = 'local API';
   readonly #options: LocalApiOptions;
   #socket: http.Server | undefined;
-  #port: http.Server | undefined;
+  readonly #port: LocalPort | undefined;
   readonly #watchers: LightWatchers;
 
   constructor(options: LocalApiOptions) {
     this.#options = options;
     this.#watchers = new LightWatchers(options.clock, options.indicator);
+    const { listen, origin, log } = options;
+    if (listen !== null)
+      this.#port = new LocalPort({ name: 'status port', listen, origin, log, routes: this.#readOnly() });
   }
 
   /** The document of GET /api/v1/status. */
@@ -82,15 +86,12 @@ export class LocalApi implements Service {
   }
 
   get url(): string | undefined {
-    const address = this.#port?.address();
-    return typeof address === 'object' && address !== null
-      ? `http://${this.#options.listen?.host ?? '127.0.0.1'}:${address.port}`
-      : undefined;
+    return this.#port?.url;
   }
 
   /** Neither listener keeps the daemon from starting: sync matters more than being asked about it. */
   async start(): Promise<void> {
-    const { socketPath, listen, log } = this.#options;
+    const { socketPath, log } = this.#options;
     try {
       await mkdir(dirname(socketPath), { recursive: true, mode: 0o700 });
       await removeStale(socketPath);
@@ -102,27 +103,16 @@ export class LocalApi implements Service {
         err: error,
       });
     }
-    if (listen === null) return;
-    try {
-      const browsers = { host: listen.host, origin: this.#options.origin };
-      this.#port = await listening(
-        localServer({ routes: this.#readOnly(), browsers }),
-        listen.port,
-        listen.host,
-      );
-    } catch (error) {
-      log.warn('the status port cannot be opened', { port: listen.port, err: error });
-    }
+    await this.#port?.start();
   }
 
   async stop(): Promise<void> {
-    for (const server of [this.#socket, this.#port]) {
-      if (server?.listening !== true) continue;
-      const closed = once(server, 'close');
-      server.close();
-      server.closeAllConnections();
-      await closed;
-    }
+    await this.#port?.stop();
+    if (this.#socket?.listening !== true) return;
+    const closed = once(this.#socket, 'close');
+    this.#socket.close();
+    this.#socket.closeAllConnections();
+    await closed;
   }
 
   #readOnly(): Map<string, Handler> {

@@ -31,6 +31,8 @@ export interface DaemonOptions {
   readonly renewalLookMs?: number;
   /** Loopback status listener; null turns it off, port 0 picks a free one. Default 127.0.0.1:3002. */
   readonly statusListen?: { readonly host: string; readonly port: number } | null;
+  /** Where /metrics is served; null or absent: nowhere. */
+  readonly metricsListen?: { readonly host: string; readonly port: number } | null;
   /** A page (`http://manager.local`) whose scripts may read the status listener. */
   readonly statusOrigin?: string;
   /** Runs `possync diagnose` in the daemon's process; given by the command line, which knows how. */
@@ -56,4 +58,6 @@ export interface RunningDaemon extends Running {
   readonly socketPath: string;
   /** The loopback status listener, if it could be opened. */
   readonly statusUrl: string | undefined;
+  /** The listener of /metrics, if it could be opened. */
+  readonly metricsUrl: string | undefined;
 }

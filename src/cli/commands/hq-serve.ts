@@ -6,7 +6,7 @@ import { runUntilSignal } from '../../core/shutdown.ts';
 import { superviseFor } from '../../core/systemd.ts';
 import { VERSION } from '../../core/version.ts';
 import { requireCurrentSchema } from '../../db/migrations.ts';
-import type { HqOptions } from '../../hq/options.ts';
+import type { HqOptions, RunningHq } from '../../hq/options.ts';
 import { startHq } from '../../hq/serve.ts';
 import { readHqStatus } from '../../hq/status.ts';
 import { readTlsFiles } from '../../hq/tls-files.ts';
@@ -29,6 +29,7 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
       port: config.listenPort,
       allowPlaintext: config.allowPlaintext,
       credentialLifeMs: config.credentialLifeMs === 'off' ? null : config.credentialLifeMs,
+      metricsListen: config.metricsListen === 'off' ? null : config.metricsListen,
       migrate: args.flag('migrate'),
       log,
       ...(tls === undefined ? {} : { tls }),
@@ -48,7 +49,7 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
         log.info('state', running.dump());
       },
     });
-    await announce(context, running.url, clock.now() - started);
+    await announce(context, running, clock.now() - started);
     await supervisor.ready();
     const ended = await ending;
     if (ended.failure !== undefined) throw ended.failure;
@@ -69,7 +70,7 @@ function tlsOf({ config }: Context): HqOptions['tls'] {
 }
 
 /** Eight lines for people, one JSON line for whoever started us from a script. */
-async function announce(context: Context, url: string, tookMs: number): Promise<void> {
+async function announce(context: Context, { url, watchUrl }: RunningHq, tookMs: number): Promise<void> {
   const { pool } = await context.database();
   const { summary } = await readHqStatus(pool);
   const address = url.replace(/^http/, 'ws');
@@ -81,6 +82,7 @@ async function announce(context: Context, url: string, tookMs: number): Promise<
       pid: process.pid,
       possync: VERSION,
       stores: summary.stores,
+      metrics_url: watchUrl === undefined ? null : `${watchUrl}/metrics`,
       took_ms: tookMs,
     };
     context.stdout.write(`${JSON.stringify(line)}\n`);
@@ -90,6 +92,7 @@ async function announce(context: Context, url: string, tookMs: number): Promise<
         `  listening   ${address}\n` +
         `  database    ${databaseName(context.config.databaseUrl)}\n` +
         `  stores      ${plural(summary.stores, 'store')} registered\n` +
+        (watchUrl === undefined ? '' : `  metrics     ${watchUrl}/metrics\n`) +
         `  log         ${context.config.logDir}/hq-server.log\n` +
         `Ready in ${formatDuration(tookMs)}. Ctrl-C to stop.\n`,
     );

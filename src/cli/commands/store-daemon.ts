@@ -4,6 +4,7 @@ import { runUntilSignal } from '../../core/shutdown.ts';
 import { superviseFor } from '../../core/systemd.ts';
 import { VERSION } from '../../core/version.ts';
 import { startDaemon } from '../../store/daemon.ts';
+import type { RunningDaemon } from '../../store/options.ts';
 import { readStoreStatus } from '../../store/status.ts';
 import type { Args } from '../args.ts';
 import type { Context } from '../context.ts';
@@ -22,6 +23,7 @@ export async function run(context: Context, args: Args): Promise<ExitCode> {
       allowPlaintext: config.allowPlaintext,
       pushIntervalMs: config.pushIntervalMs,
       statusListen: config.statusListen === 'off' ? null : config.statusListen,
+      metricsListen: config.metricsListen === 'off' ? null : config.metricsListen,
       migrate: args.flag('migrate'),
       log,
       diagnose: diagnoseService(context),
@@ -48,7 +50,7 @@ export async function run(context: Context, args: Args): Promise<ExitCode> {
         log.info('state', running.dump());
       },
     });
-    await announce(context, running.socketPath, running.statusUrl);
+    await announce(context, running);
     await supervisor.ready();
     const ended = await ending;
     if (ended.failure !== undefined) throw ended.failure;
@@ -59,7 +61,10 @@ export async function run(context: Context, args: Args): Promise<ExitCode> {
 }
 
 /** A few lines for people, one JSON line for whoever started us from a script. */
-async function announce(context: Context, socket: string, statusUrl: string | undefined): Promise<void> {
+async function announce(
+  context: Context,
+  { socketPath: socket, statusUrl, metricsUrl }: RunningDaemon,
+): Promise<void> {
   const pool = await context.rawPool();
   const status = await readStoreStatus(pool, { stateDir: context.config.stateDir, source: 'daemon' });
   await context.close();
@@ -73,6 +78,7 @@ async function announce(context: Context, socket: string, statusUrl: string | un
       possync: VERSION,
       socket,
       status_url: statusUrl ?? null,
+      metrics_url: metricsUrl === undefined ? null : `${metricsUrl}/metrics`,
       queued: upstream.queued,
     };
     context.stdout.write(`${JSON.stringify(line)}\n`);

@@ -25,6 +25,8 @@ export interface PullerOptions {
   readonly log: Log;
   /** A round of HQ is in place. */
   readonly onApplied?: () => void;
+  /** A pull ended; `result` is one of PullResult's, or `error`. */
+  readonly onPull?: (result: PullResult['result'] | 'error', records: number, ms: number) => void;
   readonly intervalMs?: number;
   /** In [0, 1), for the spread of tries. */
   readonly random?: () => number;
@@ -159,9 +161,26 @@ export class Puller implements Service {
     if (hq === undefined) throw new PossyncError('PS-HQ-UNREACHABLE', 'there is no HQ to pull from now');
     const fetch: FetchPage = (query, signal) => hq.pull(query, signal);
     for (let tries = 1; ; tries += 1) {
-      const result = await this.#options.mirror.pull(fetch, this.#stopping.signal, { fresh });
+      const result = await this.#timed(() =>
+        this.#options.mirror.pull(fetch, this.#stopping.signal, { fresh }),
+      );
       if (result.result !== 'behind' || tries === BEHIND_TRIES) return result;
       await this.#options.clock.sleep(BEHIND_MS, this.#stopping.signal);
+    }
+  }
+
+  async #timed(pull: () => Promise<PullResult>): Promise<PullResult> {
+    const begun = performance.now();
+    const tell = (result: PullResult['result'] | 'error', records: number): void => {
+      this.#options.onPull?.(result, records, performance.now() - begun);
+    };
+    try {
+      const pulled = await pull();
+      tell(pulled.result, pulled.result === 'applied' ? pulled.records : 0);
+      return pulled;
+    } catch (error) {
+      tell('error', 0);
+      throw error;
     }
   }
 }

@@ -1,19 +1,29 @@
-/** The small HTTP server behind the daemon's local API: whole answers, streams of lines and events, bounded bodies. */
+/** The small HTTP server behind the local listeners of both sides: whole answers, streams of lines and events, bounded bodies. */
 import { once } from 'node:events';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
-import { toPossyncError } from '../core/classify.ts';
-import { PossyncError, type ErrorCode } from '../core/errors.ts';
-import { isLoopback } from '../core/loopback.ts';
+import { toPossyncError } from './classify.ts';
+import { PossyncError, type ErrorCode } from './errors.ts';
+import { isLoopback } from './loopback.ts';
 
 export type Reply =
-  | { readonly status: number; readonly body: object | string; readonly type?: string }
+  | {
+      readonly status: number;
+      readonly body: object | string;
+      readonly type?: string;
+      readonly headers?: Readonly<Record<string, string>>;
+    }
   | {
       readonly stream: string;
       readonly run: (write: (text: string) => void, signal: AbortSignal) => Promise<void>;
     };
 
+export interface Asker {
+  /** It sits on this machine and names this machine; what leads elsewhere by a borrowed name does not. */
+  readonly here: boolean;
+}
+
 /** `body` reads what was sent, as JSON; an empty body is an empty object. */
-export type Handler = (url: URL, body: () => Promise<unknown>) => Promise<Reply>;
+export type Handler = (url: URL, body: () => Promise<unknown>, asker: Asker) => Promise<Reply>;
 
 /** `GET /livez` and so on. */
 export type Routes = ReadonlyMap<string, Handler>;
@@ -68,9 +78,13 @@ export function localServer({ routes, browsers }: LocalServerOptions): http.Serv
  * A web page whose name was made to point at 127.0.0.1 would otherwise read the revenue of the day: its requests carry
  * its own name as Host.
  */
-function isMeant({ headers: { host = '' } }: IncomingMessage, listenHost: string): boolean {
-  const name = URL.canParse(`http://${host}`) ? new URL(`http://${host}`).hostname : '';
-  return isLoopback(name.replace(/^\[|\]$/g, '')) || name === listenHost || !isLoopback(listenHost);
+function isMeant(request: IncomingMessage, listenHost: string): boolean {
+  const name = namedHost(request);
+  return isLoopback(name) || name === listenHost || !isLoopback(listenHost);
+}
+
+function namedHost({ headers: { host = '' } }: IncomingMessage): string {
+  return URL.canParse(`http://${host}`) ? new URL(`http://${host}`).hostname : '';
 }
 
 const STATUS: Readonly<Partial<Record<ErrorCode, number>>> = { 'PS-USAGE': 400, 'PS-TOO-LARGE': 413 };
@@ -93,7 +107,10 @@ async function answer(routes: Routes, request: IncomingMessage, response: Server
     body: errorBody(new PossyncError('PS-USAGE', 'there is nothing at this address')),
   };
   try {
-    if (handler !== undefined && url !== undefined) reply = await handler(url, () => readBody(request));
+    if (handler !== undefined && url !== undefined) {
+      const here = isLoopback(request.socket.remoteAddress ?? '') && isLoopback(namedHost(request));
+      reply = await handler(url, () => readBody(request), { here });
+    }
   } catch (error) {
     const named = toPossyncError(error);
     reply = { status: STATUS[named.code] ?? 503, body: errorBody(named) };
@@ -105,13 +122,14 @@ async function answer(routes: Routes, request: IncomingMessage, response: Server
 function send(
   request: IncomingMessage,
   response: ServerResponse,
-  { status, body, type }: Extract<Reply, { status: number }>,
+  { status, body, type, headers = {} }: Extract<Reply, { status: number }>,
 ): void {
   const text = typeof body === 'string' ? body : `${JSON.stringify(body)}\n`;
   response.writeHead(status, {
     'content-type': type ?? (typeof body === 'string' ? 'text/plain; charset=utf-8' : 'application/json'),
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
+    ...headers,
   });
   response.end(request.method === 'HEAD' ? undefined : text);
 }
