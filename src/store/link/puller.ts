@@ -118,7 +118,7 @@ export class Puller implements Service {
   async #applyLater(signal: AbortSignal, random: () => number): Promise<void> {
     const { clock, mirror } = this.#options;
     await clock.sleep(backoffDelay(this.#gaveWay, { ...WAITS_BACKOFF, random }, WAITS_LEAST_MS), signal);
-    if (!signal.aborted) await this.#routine(this.#inTurn(() => mirror.applyStaged()));
+    if (!signal.aborted) await this.#routine(this.#inTurn(() => this.#timed(() => mirror.applyStaged())));
   }
 
   /** Until a hint or the end; not at all if a hint came meanwhile. */
