@@ -39,6 +39,7 @@ import { LINKS_CHANNEL, readLight } from './stores/live.ts';
 import { OrderDesk } from './stores/order-desk.ts';
 import { openOrderOf } from './stores/orders.ts';
 import { confirmRotation, finishRotation, registerRotation } from './stores/rotations.ts';
+import { ParkedNews } from './stores/parked-news.ts';
 import { StoreSockets, type SocketsOptions } from './stores/sockets.ts';
 import { STORES_CHANNEL } from './stores/stores.ts';
 import { authenticate, forgetCredentials, tokensInForce } from './stores/tokens.ts';
@@ -152,6 +153,15 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
       guard,
       sockets,
       desk,
+      new ParkedNews({
+        pool,
+        clock,
+        log,
+        told: () => sockets.parkedAsTold,
+        send: (storeId, frame) => {
+          sockets.send(storeId, frame);
+        },
+      }),
       new Listener({
         database: { url: databaseUrl, applicationName: 'possync hq listen' },
         channels: [LINKS_CHANNEL, STORES_CHANNEL],

@@ -125,12 +125,21 @@ export const statFrameSchema = z.object({
     oldestAt: z.string().max(40).nullable(),
     halted: z.string().max(100).nullable(),
     acked: position,
+    /** Entries that the store takes for parked at HQ; absent from an older one. */
+    parked: position.optional(),
   }),
   in: z.object({
     pos: position,
     appliedAt: z.string().max(40).nullable(),
     error: z.string().max(2_000).nullable(),
   }),
+});
+
+/** HQ → store: which entries of this epoch are parked now, where `stat` said another number. */
+export const parkedFrameSchema = z.object({
+  type: z.literal('parked'),
+  epoch,
+  dead: z.array(position).max(10_000),
 });
 
 /**
@@ -174,6 +183,7 @@ export const hqFrameSchema = z.discriminatedUnion('type', [
   headFrameSchema,
   askFrameSchema,
   verifyFrameSchema,
+  parkedFrameSchema,
   authenticatedFrameSchema,
   rotateFrameSchema,
   pingFrameSchema,
@@ -328,6 +338,7 @@ export type Hello = z.infer<typeof helloSchema>;
 export type Welcome = z.infer<typeof welcomeSchema>;
 export type Refuse = z.infer<typeof refuseSchema>;
 export type StatFrame = z.infer<typeof statFrameSchema>;
+export type ParkedFrame = z.infer<typeof parkedFrameSchema>;
 export type VerifyFrame = z.infer<typeof verifyFrameSchema>;
 export type StoreFrame = z.infer<typeof storeFrameSchema>;
 export type HqFrame = z.infer<typeof hqFrameSchema>;

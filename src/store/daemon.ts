@@ -42,6 +42,7 @@ import { Outbox } from './outbox/outbox.ts';
 import type { Pusher } from './outbox/pusher.ts';
 import { reEnrolStore, type ReEnrolReport } from './outbox/re-enrol.ts';
 import { OutboxRetention } from './outbox/retention.ts';
+import { noteParked } from './parked.ts';
 import { PushRounds } from './push-rounds.ts';
 import { pushService } from './push-service.ts';
 import { Renewal } from './renewal.ts';
@@ -152,6 +153,7 @@ class Daemon {
       verify: (frame) => {
         this.#verify.asked(frame);
       },
+      parked: (frame) => noteParked(pool, frame),
       changed: () => {
         this.#recorder.changed();
         this.#api.linkChanged();

@@ -5,11 +5,11 @@ import type { Outbox } from './outbox/outbox.ts';
 
 export async function statFrame(outbox: Outbox, mirror: Mirror, id: string | null): Promise<StatFrame> {
   const [counts, state] = await Promise.all([outbox.counts(), mirror.state()]);
-  const { queued, queuedHigh, bytes, oldestAt, halted, ackedSeq } = counts;
+  const { queued, queuedHigh, bytes, oldestAt, halted, ackedSeq, parked } = counts;
   return {
     type: 'stat',
     id,
-    out: { queued, queuedHigh, bytes, oldestAt, halted, acked: ackedSeq },
+    out: { queued, queuedHigh, bytes, oldestAt, halted, acked: ackedSeq, parked },
     in: {
       pos: state.pos,
       appliedAt: state.appliedAt,

@@ -129,6 +129,11 @@ export class StoreSocket {
     return !this.#ended && this.#ws.readyState === this.#ws.OPEN;
   }
 
+  /** What the store last said of itself. */
+  get stat(): StatFrame | null {
+    return this.#stat;
+  }
+
   /** Green: open and welcomed. */
   get welcomed(): boolean {
     return this.#welcomed && this.open;

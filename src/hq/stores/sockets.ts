@@ -28,6 +28,7 @@ import {
   type LinkRow,
 } from './live.ts';
 import { closeCodeOf, parseLinkMessage, returnReason, spreadOf } from './link-rules.ts';
+import type { ParkedAsTold } from './parked-news.ts';
 import { logEnd } from './revocation-log.ts';
 import { readRequest } from '../verify/runs.ts';
 import { StoreSocket } from './socket.ts';
@@ -102,6 +103,13 @@ export class StoreSockets implements Service {
   /** The stores whose connection is here. */
   get connected(): readonly number[] {
     return [...this.#connected.keys()];
+  }
+
+  /** What these stores say of their parked entries. */
+  get parkedAsTold(): readonly ParkedAsTold[] {
+    return [...this.#connected.values()].flatMap(({ storeId, stat }) =>
+      stat?.out.parked === undefined ? [] : [{ storeId, parked: stat.out.parked }],
+    );
   }
 
   send(storeId: number, frame: HqFrame): void {

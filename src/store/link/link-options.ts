@@ -3,6 +3,7 @@ import type { Clock } from '../../core/clock.ts';
 import type { Log } from '../../core/log.ts';
 import type {
   Hello,
+  ParkedFrame,
   Refuse,
   RotationOrder,
   StatFrame,
@@ -29,6 +30,8 @@ export interface LinkOptions {
   readonly ordered: (order: RotationOrder) => void;
   /** HQ asks the store to compare itself. */
   readonly verify: (frame: VerifyFrame) => void;
+  /** HQ says which entries are parked there; resolves when the outbox has taken it in. */
+  readonly parked: (frame: ParkedFrame) => Promise<void>;
   /** The state changed; for the store's database. */
   readonly changed: (snapshot: LinkSnapshot) => void;
 }

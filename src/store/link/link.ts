@@ -11,7 +11,7 @@ import { toPossyncError } from '../../core/classify.ts';
 import { PossyncError } from '../../core/errors.ts';
 import type { Secret } from '../../core/secret.ts';
 import type { Service } from '../../core/service.ts';
-import type { HqFrame, StoreFrame, Welcome } from '../../protocol/messages.ts';
+import type { HqFrame, ParkedFrame, StoreFrame, Welcome } from '../../protocol/messages.ts';
 import { failureOf, refusalFailure } from './failure.ts';
 import type { HqClient } from './hq-client.ts';
 import { LinkReporter } from './link-reporter.ts';
@@ -299,10 +299,23 @@ export class Link implements Service {
       case 'verify':
         this.#options.verify(frame);
         break;
+      case 'parked':
+        void this.#parked(frame);
+        break;
       case 'ping':
       case 'pong':
       case 'authenticated':
         break; // the socket's own
+    }
+  }
+
+  /** HQ hears at once that it is known here, or it would say it again. */
+  async #parked(frame: ParkedFrame): Promise<void> {
+    try {
+      await this.#options.parked(frame);
+      this.figuresChanged();
+    } catch (error) {
+      this.#options.log.warn('could not note what HQ has parked', { err: error });
     }
   }
 
