@@ -8,10 +8,11 @@ import { PossyncError, type ExitCode } from '../core/errors.ts';
 import type { Role } from '../db/migrations.ts';
 import type { Args } from './args.ts';
 import type { OutputStream, Paint, Term } from './render/term.ts';
+import type { DocumentName } from './schemas/documents.ts';
 
 /** What a command answers: the same facts as a document and as text; which one is printed is not its business. */
 export interface Answer {
-  readonly schema: `possync.${string}/${number}`;
+  readonly schema: DocumentName;
   readonly exit: ExitCode;
   readonly body: Readonly<Record<string, unknown>>;
   readonly text: (paint: Paint) => string;

@@ -70,6 +70,14 @@ export const FIELD_COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/completion.ts'),
   },
   {
+    path: 'schema',
+    args: [['[NAME]', 'e.g. status; all of them without']],
+    summary: 'the JSON Schema of what --json prints',
+    side: 'none',
+    examples: ['possync schema', 'possync schema status > status.schema.json'],
+    load: () => import('./commands/schema.ts'),
+  },
+  {
     path: 'service install',
     args: [['<SIDE>', 'hq or store']],
     summary: 'run this side as a service of systemd, from now on and after every start of the machine',

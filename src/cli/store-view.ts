@@ -26,5 +26,14 @@ export interface StoreBody {
 /** `word` is the status with the link in view; without it a provisioned store counts as active. */
 export function storeBody(store: Store, word: StoreWord = store.status): StoreBody {
   const { id, code, name, address, phone, timeZone, activatedAt } = store;
-  return { id, code, name, address, phone, time_zone: timeZone, status: word, activated_at: activatedAt };
+  return {
+    id,
+    code,
+    name,
+    address,
+    phone,
+    time_zone: timeZone,
+    status: word,
+    activated_at: activatedAt === null ? null : new Date(activatedAt).toISOString(),
+  };
 }

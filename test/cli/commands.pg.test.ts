@@ -103,6 +103,7 @@ describe('the commands', () => {
     ['store', ['queue', 'show', '999'], 1],
     ['store', ['config', 'show'], 0],
     ['store', ['explain', 'PS-DB-DOWN'], 0],
+    ['store', ['schema', 'status'], 0],
   ];
 
   for (const [side, args, exit] of RUNS) {

@@ -63,6 +63,7 @@ export class CliWorld {
       ...(database === undefined ? {} : { DATABASE_URL: database }),
       POSSYNC_STATE_DIR: this.store.stateDir,
       POSSYNC_STATUS_LISTEN: 'off',
+      POSSYNC_METRICS_LISTEN: 'off',
       SYNC_LISTEN_PORT: '0',
       LOG_DIR: this.dir,
     };
@@ -129,7 +130,7 @@ export const COMMAND_RUNS: Readonly<Record<string, CommandRuns>> = {
   demo: {
     at: 'nowhere',
     works: () => ['--for', '1s', '--stores', '1'],
-    failsIn: { POSSYNC_PG_BINDIR: '/nowhere' },
+    fails: ['--for', 'ever'],
   },
   diagnose: {
     at: 'nowhere',
@@ -139,6 +140,7 @@ export const COMMAND_RUNS: Readonly<Record<string, CommandRuns>> = {
   explain: { at: 'nowhere', works: () => ['PS-DB-DOWN'], fails: ['PS-NONE'] },
   logs: { at: 'nowhere', works: () => ['--role', 'store'] },
   completion: { at: 'nowhere', works: () => ['bash'], fails: ['tcsh'] },
+  schema: { at: 'nowhere', works: () => ['status'], fails: ['nothing'] },
   'service install': { at: 'nowhere', works: () => ['store', '--dry-run'], fails: ['till'] },
   'service uninstall': { at: 'nowhere', works: () => ['hq', '--dry-run'], fails: ['till'] },
   'config show': { at: 'store', works: none, failsIn: { SYNC_LISTEN_PORT: 'x' } },

@@ -15,9 +15,10 @@ import type { Answer, Context } from '../context.ts';
 import { formatAgo, formatBytes, formatCount, formatDuration } from '../render/format.ts';
 import { renderTable } from '../render/table.ts';
 import type { Paint } from '../render/term.ts';
+import type { DocumentName } from '../schemas/documents.ts';
 import { queueFilters } from './filters.ts';
 
-const SCHEMA = 'possync.queue/1';
+const SCHEMA = 'possync.queue/1' satisfies DocumentName;
 /** Rows of a table whose column widths are worked out together. */
 const TABLE_ROWS = 500;
 

@@ -2,10 +2,11 @@
 import type { ExitCode, PossyncError } from '../../core/errors.ts';
 import { redact } from '../../core/secret.ts';
 import { VERSION } from '../../core/version.ts';
+import type { DocumentName } from '../schemas/documents.ts';
 
 /** One line: consumers may read it as JSON Lines, people have jq. */
 export function jsonDocument(
-  schema: string,
+  schema: DocumentName,
   exitCode: ExitCode,
   body: Readonly<Record<string, unknown>>,
   nowMs: number,
