@@ -8,13 +8,23 @@ import { socketPath, tellDaemon } from './daemon-socket.ts';
 import { connectToHq } from './hq-connection.ts';
 import { plural } from './render/format.ts';
 
-const reportSchema = z.object({ epoch: z.int(), renumbered: z.int(), reexported: z.int() });
+const reportSchema = z.object({
+  epoch: z.int(),
+  renumbered: z.int(),
+  reexported: z.int(),
+  known: z.boolean(),
+});
 
 /** HQ closes an epoch at once; renumbering a million entries takes a minute. */
 const TIMEOUT_MS = 300_000;
 /** HQ notices within seconds that a clone's credential was revoked. */
 const CLONE_GONE_MS = 15_000;
 const CLONE_POLL_MS = 1_000;
+
+/** Entries of a server that was replaced are kept nowhere; some of their rows may be. */
+const HQ_FORGOT =
+  '  HQ does not know what it had acknowledged: it was restored, and gets everything that is kept here. What this\n' +
+  '  database holds beyond that and HQ lacks is found and sent by: possync verify --repair\n';
 
 export interface NewEpochOptions {
   readonly dryRun: boolean;
@@ -44,15 +54,15 @@ export async function newEpoch(context: Context, options: NewEpochOptions): Prom
     };
   }
   const report = await begin(context, options);
-  const { epoch, renumbered, reexported } = report;
+  const { epoch, renumbered, reexported, known } = report;
   return {
     schema: 'possync.re-enrol/1',
     exit: EXIT.ok,
-    body: { dry_run: false, epoch, renumbered, reexported },
+    body: { dry_run: false, epoch, renumbered, reexported, hq_known: known },
     text: ({ glyphs, good }) =>
       `${good(glyphs.pass)} Epoch ${epoch} has begun; ${plural(renumbered, 'entry waits', 'entries wait')} in it` +
       `${reexported === 0 ? '' : `, ${plural(reexported, 'record was', 'records were')} captured again`}.\n` +
-      `  Follow it with: possync status --wait drained\n`,
+      `  Follow it with: possync status --wait drained\n${known ? '' : HQ_FORGOT}`,
   };
 }
 

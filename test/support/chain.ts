@@ -140,10 +140,14 @@ export class TestStore {
   }
 
   /** An empty server that takes over the store of another one, its daemon running. */
-  static async replacing(hq: TestHq, store: { id: number; code: string }): Promise<TestStore> {
+  static async replacing(
+    hq: TestHq,
+    store: { id: number; code: string },
+    { hqUrl = hq.running.url }: { hqUrl?: string } = {},
+  ): Promise<TestStore> {
     const database = await storeDatabase(`store_${store.code}_again`);
     const taking = new TestStore(store, database, await mkdtemp(join(tmpdir(), 'possync-store-')), {});
-    await taking.enrol(hq, { replace: true });
+    await taking.enrol(hq, { hqUrl, replace: true });
     await taking.start();
     return taking;
   }

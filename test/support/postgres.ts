@@ -100,6 +100,11 @@ export async function storeDatabase(label: string): Promise<TestDatabase> {
   return makeDatabase(label, await template('store'));
 }
 
+/** What a backup of this moment holds; nobody may be connected to the database meanwhile. */
+export async function copyOf(database: TestDatabase, label: string): Promise<TestDatabase> {
+  return makeDatabase(label, database.name);
+}
+
 async function template(role: Role): Promise<string> {
   let made = templates.get(role);
   if (made === undefined) {

@@ -31,6 +31,8 @@ export interface ReEnrolReport {
   readonly renumbered: number;
   /** Records captured again. */
   readonly reexported: number;
+  /** HQ has what it once acknowledged; if not, it was restored, and everything that is kept here is sent again. */
+  readonly known: boolean;
 }
 
 const ATTEMPTS = 20;
@@ -109,7 +111,7 @@ async function beginEpoch(
     [epoch],
   );
   const reexported = reexportFrom === undefined ? 0 : await reexport(tx, reexportFrom);
-  return { epoch, renumbered, reexported };
+  return { epoch, renumbered, reexported, known };
 }
 
 /** Unacknowledged entries of all epochs become 1, 2, … of the new one. */
