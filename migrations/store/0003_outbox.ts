@@ -86,6 +86,10 @@ create function possync.tally_add(p_side text, p_what text, p_n bigint) returns 
   on conflict (side, what) do update set n = t.n + excluded.n
 $$;
 
+`;
+
+/** Bodies of version 1; a later migration writes another. */
+export const SEAL_OUTBOX = `
 -- Moves every visible capture into the outbox and returns how many transactions that were.
 --
 --   raw  (xid 7: a1 b3)   (xid 5: a2 c4)      order by max(id): xid 7 (3), xid 5 (4); never by xid or first id
@@ -163,6 +167,7 @@ end $$;
 export async function up(db: Knex): Promise<void> {
   await db.raw(TABLES);
   await db.raw(FUNCTIONS);
+  await db.raw(SEAL_OUTBOX);
 }
 
 export async function down(db: Knex): Promise<void> {

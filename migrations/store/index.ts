@@ -9,6 +9,7 @@ import * as m0006 from './0006_own_types.ts';
 import * as m0007 from './0007_certificate.ts';
 import * as m0008 from './0008_link_history.ts';
 import * as m0009 from './0009_verify.ts';
+import * as m0010 from './0010_row_text.ts';
 
 export const storeMigrations: readonly Migration[] = [
   m0001,
@@ -20,4 +21,5 @@ export const storeMigrations: readonly Migration[] = [
   m0007,
   m0008,
   m0009,
+  m0010,
 ];

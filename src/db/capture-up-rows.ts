@@ -1,5 +1,6 @@
 /** SQL that turns rows of a synced table into lines of possync.raw: used by the triggers and by `store reexport`. */
 import type { RelayEntity, TableSpec, UpEntity } from '../protocol/entities.ts';
+import { layoutOf, rowColumns } from '../protocol/row-text.ts';
 import { dollarQuoted, columnsOf, ident, literal, publicTable } from './sql.ts';
 
 export type StoreEntity = UpEntity | RelayEntity;
@@ -24,21 +25,33 @@ function highExpression(entity: StoreEntity, table: TableSpec): string {
   return `coalesce(${priority.highWhen}, false)`;
 }
 
+/** As the heads of sections have it. */
+function layoutName(table: TableSpec): string {
+  return `${layoutOf(table).id} ${table.table}`;
+}
+
 /**
- * An INSERT into possync.raw of the rows `r` that `from` gives. No jsonb, no work per column: the text made here
- * goes into the body as it is. The alias is long because a column of the same name would hide it.
+ * Settings under which a row's text is the same whoever writes it: without them it would follow the till's session,
+ * and 3.4.2026 is another day to a till that reads months first.
+ */
+export const ROW_TEXT_SETTINGS = `set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'postgres'
+  set bytea_output = 'hex' set extra_float_digits = 1`;
+
+/**
+ * An INSERT into possync.raw of the rows `r` that `from` gives. No JSON, no work per column: PostgreSQL's own text of a
+ * row goes into the body as it is, and COPY at HQ reads it. The alias is long because a column of the same name would
+ * hide it.
  */
 export function captureRows(
   entity: StoreEntity,
   table: TableSpec,
   { from, op, xid }: { readonly from: string; readonly op: string; readonly xid?: string },
 ): string {
-  const columns = [...table.columns, ...(table.stamped ? ['updated_at'] : [])];
-  return `insert into possync.raw (${xid === undefined ? '' : 'xid, '}type, tbl, op, pk, root, high, doc)
+  return `insert into possync.raw (${xid === undefined ? '' : 'xid, '}type, tbl, op, pk, root, high, layout, doc)
   select ${xid === undefined ? '' : `${xid}, `}${literal(entity.type)}, ${literal(table.table)}, ${op},
          ${keyText('r', table.key)}, ${keyText('r', rootKey(entity, table))}, ${highExpression(entity, table)},
-         row_to_json(possync_doc)::text
-    from (${from}) r cross join lateral (select ${columnsOf('r', columns)}) possync_doc`;
+         ${literal(layoutName(table))}, possync_doc::text
+    from (${from}) r cross join lateral (select ${columnsOf('r', rowColumns(table))}) possync_doc`;
 }
 
 /**
@@ -73,7 +86,7 @@ export function recaptureFunction(up: readonly StoreEntity[]): string {
     ];
   });
   return `create or replace function possync.recapture(p_from date) returns bigint language plpgsql
-  set search_path = pg_catalog, pg_temp set timezone = 'UTC' as ${dollarQuoted(`declare
+  set search_path = pg_catalog, pg_temp ${ROW_TEXT_SETTINGS} as ${dollarQuoted(`declare
   v_base bigint := 0;
   v_me integer;
 begin

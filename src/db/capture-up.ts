@@ -13,9 +13,10 @@
  */
 import type { Entity, RelayEntity, TableSpec, UpEntity } from '../protocol/entities.ts';
 import { tablesOf, upEntities } from '../protocol/entities.ts';
+import { layoutsOf } from '../protocol/row-text.ts';
 import { installUpApply } from './apply-up.ts';
 import { captureBody } from './capture-up-rules.ts';
-import { recaptureFunction } from './capture-up-rows.ts';
+import { recaptureFunction, ROW_TEXT_SETTINGS } from './capture-up-rows.ts';
 import type { Role } from './migrations.ts';
 import { dollarQuoted, ident, literal, publicTable } from './sql.ts';
 import type { Queryable } from './transaction.ts';
@@ -39,6 +40,13 @@ export async function installUpCapture(
     }
   }
   await db.query(recaptureFunction(up));
+  await db.query(
+    `insert into possync.layouts (id, tbl, columns)
+     select l.id, l.tbl, l.columns
+       from jsonb_to_recordset($1::jsonb) as l (id text, tbl text, columns text[])
+     on conflict (id) do nothing`,
+    [JSON.stringify([...layoutsOf(up).values()].map(({ id, table, columns }) => ({ id, tbl: table, columns })))],
+  );
 }
 
 /**
@@ -84,13 +92,9 @@ function tableTriggers(
   return { functions, triggers };
 }
 
-/**
- * The zone is fixed because row_to_json writes timestamptz in the session's: the same row must give the same text
- * whoever writes it.
- */
 function triggerFunction(name: string, body: string): string {
   return `create or replace function ${name}() returns trigger language plpgsql security definer
-  set search_path = pg_catalog, pg_temp set timezone = 'UTC' as ${dollarQuoted(`begin
+  set search_path = pg_catalog, pg_temp ${ROW_TEXT_SETTINGS} as ${dollarQuoted(`begin
 ${body}
   return null;
 end`)};`;

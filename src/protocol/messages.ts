@@ -42,6 +42,11 @@ export const helloSchema = z.object({
   software: shortText,
   /** Where an HQ restored to before a re-enrolment needs them: the last (seq, chain) of each epoch kept here. */
   epochs: z.array(z.object({ epoch, seq: position, chain })).max(100),
+  /** [id, table, columns] of every layout that entries kept here may have; from bodies of version 2 on. */
+  layouts: z
+    .array(z.tuple([shortText, shortText, z.array(shortText).max(1_600)]))
+    .max(500)
+    .optional(),
 });
 
 /**

@@ -38,7 +38,7 @@ export class Up {
       store: identity?.code ?? '',
       instance: this.instance,
       in: { pos: 0, nonce: null, paged: 0 },
-      bodyVersion: 1,
+      bodyVersion: 2,
       software: 'possync test',
       ...(await this.outbox.helloPart()),
     };

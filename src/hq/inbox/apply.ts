@@ -1,8 +1,11 @@
 /**
  * Applies the new entries of a batch inside the caller's transaction.
  *
- *   all of them as one set ──ok──▶ done                               (the usual way: a statement per table)
+ *   COPY of what is new, the rest as one set ──ok──▶ done             (the usual way: fast-path.ts)
  *        │ a data error (SQLSTATE class 22, 23 or our PS…)
+ *        ▼
+ *   all of them as one set, as JSON ──ok──▶ done                      (rows that were there before)
+ *        │ a data error
  *        ▼
  *   one savepoint per store transaction ──▶ applied
  *        │ refused ──▶ dead, with its text      │ touches a record of a dead one ──▶ dead as well, behind it
@@ -12,8 +15,11 @@
  */
 import type pg from 'pg';
 import { isDataError, sqlstateOf } from '../../core/classify.ts';
+import { copyIn } from '../../db/copy-in.ts';
+import { bodyAsJson, type Layout } from '../../protocol/row-text.ts';
 import { droppedAggregates, missesDropped, missingText, type Dropped } from './lost.ts';
 import { summarize, type BodySummary, type RootKeys } from './body.ts';
+import type { FastPath, FastPlan, IsJson } from './fast-path.ts';
 
 export interface Entry {
   readonly epoch: number;
@@ -33,23 +39,70 @@ export interface Outcome {
   readonly clean: boolean;
 }
 
+/** What bodies mean here: made once from the entity table and HQ's catalogue. */
+export interface Reading {
+  readonly keys: RootKeys;
+  readonly fast: FastPath;
+  readonly isJson: IsJson;
+}
+
 export async function applyEntries(
   tx: pg.PoolClient,
   storeId: number,
   entries: readonly Entry[],
   deadStreak: number,
-  keys: RootKeys,
+  { keys, fast, isJson, layouts }: Reading & { readonly layouts: ReadonlyMap<string, Layout> },
 ): Promise<Outcome> {
   const parked = await parkedAggregates(tx, storeId);
+  const clean = { refused: 0, parked: 0, deadStreak: 0, firstError: undefined, clean: true };
   const dropped = await droppedAggregates(tx, storeId);
   const concerned = (body: string): boolean =>
     [...dropped.keys()].some((aggregate) => body.includes(aggregate.slice(aggregate.indexOf(':') + 1)));
-  if (parked.size === 0 && !(dropped.size > 0 && entries.some(({ body }) => concerned(body)))) {
-    const error = await attempt(tx, storeId, entries);
-    if (error === undefined)
-      return { refused: 0, parked: 0, deadStreak: 0, firstError: undefined, clean: true };
+  const asSet = parked.size === 0 && !(dropped.size > 0 && entries.some(({ body }) => concerned(body)));
+  if (asSet) {
+    const plan = fast.plan(entries, storeId, layouts, isJson);
+    if (plan !== undefined && (await attemptCopy(tx, storeId, plan)) === undefined) return clean;
   }
-  return applyApart(tx, storeId, entries, { parked, dropped }, deadStreak, keys);
+  const asJson = entries.map((entry) => inJson(entry, layouts, isJson));
+  if (asSet && (await attempt(tx, storeId, asJson)) === undefined) return clean;
+  return applyApart(tx, storeId, asJson, { parked, dropped }, deadStreak, keys);
+}
+
+/** Dead letters are kept in JSON, whatever came: their readers need no layouts. */
+function inJson(entry: Entry, layouts: ReadonlyMap<string, Layout>, isJson: IsJson): Entry {
+  if (entry.v < 2) return entry;
+  try {
+    return { ...entry, v: 1, body: bodyAsJson(entry.body, layouts, isJson) };
+  } catch (error) {
+    // The database refuses it as well, and it becomes a dead letter as it came.
+    if (error instanceof SyntaxError) return { ...entry, v: 1 };
+    throw error;
+  }
+}
+
+/** As `attempt`; the savepoint ends with the transaction. */
+async function attemptCopy(tx: pg.PoolClient, storeId: number, { copies, rest }: FastPlan): Promise<unknown> {
+  try {
+    await copyIn(tx, copies, ['savepoint possync_apply']);
+    if (rest.length > 0) await applyBatch(tx, storeId, rest);
+    return undefined;
+  } catch (error) {
+    if (!isDataError(error)) throw error;
+    await tx.query('rollback to savepoint possync_apply; release savepoint possync_apply');
+    return error;
+  }
+}
+
+async function applyBatch(
+  tx: pg.PoolClient,
+  storeId: number,
+  entries: readonly Pick<Entry, 'seq' | 'body'>[],
+): Promise<void> {
+  await tx.query('select possync.apply_batch($1::int, $2::bigint[], $3::text[])', [
+    storeId,
+    entries.map((entry) => entry.seq),
+    entries.map((entry) => entry.body),
+  ]);
 }
 
 /** Runs of entries that concern no parked record go as a set; each of a failed run by itself. */
@@ -142,11 +195,7 @@ export async function attempt(
 ): Promise<unknown> {
   await tx.query('savepoint possync_apply');
   try {
-    await tx.query('select possync.apply_batch($1::int, $2::bigint[], $3::text[])', [
-      storeId,
-      entries.map((entry) => entry.seq),
-      entries.map((entry) => entry.body),
-    ]);
+    await applyBatch(tx, storeId, entries);
     await tx.query('release savepoint possync_apply');
     return undefined;
   } catch (error) {

@@ -134,7 +134,7 @@ async function welcome(
   const { epoch, seq, chain } = skip ? { epoch: message.epoch, seq: 0, chain: '' } : inbox;
   await tx.query(
     `update possync.inbox set fence = $2::uuid, instance = $3::jsonb, software = $4::text, hello_at = clock_timestamp(),
-            declared = $5::jsonb, epoch = $6::int
+            declared = $5::jsonb, epoch = $6::int, layouts = $7::jsonb
       where store_id = $1::int`,
     [
       storeId,
@@ -143,6 +143,7 @@ async function welcome(
       message.software,
       JSON.stringify(message.epochs),
       epoch,
+      JSON.stringify(message.layouts ?? []),
     ],
   );
   const feed = await feedState(tx, message);

@@ -16,8 +16,8 @@ import { withTransaction } from '../../db/transaction.ts';
 import { BODY_VERSION } from '../../protocol/version.ts';
 import type { Push, PushAnswer, PushConflict } from '../../protocol/messages.ts';
 import { ENTITIES, type Entity } from '../../protocol/entities.ts';
-import { rootKeys, type RootKeys } from './body.ts';
-import { applyEntries, type Entry, type Outcome } from './apply.ts';
+import { applyEntries, type Entry, type Outcome, type Reading } from './apply.ts';
+import { layoutsFor, readingOf } from './reading.ts';
 import { retryWaiting } from './dead.ts';
 import { RETRY_LEAST_MS, RETRY_SPREAD_MS } from '../gate.ts';
 import { deadSeqs, moveInbox, readInboxIfAny, stopInbox, type Inbox } from './inbox.ts';
@@ -42,12 +42,12 @@ export async function push(
   message: Push,
   entities: readonly Entity[] = ENTITIES,
 ): Promise<PushResult> {
-  const keys = rootKeys(entities);
+  const reading = await readingOf(pool, entities);
   checkShape(message);
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const result = await withTransaction(pool, (tx) => take(tx, storeId, message, keys));
-      if (result.result === 'ok' && message.txs.some(({ body }) => body.includes('"transfers":'))) {
+      const result = await withTransaction(pool, (tx) => take(tx, storeId, message, reading));
+      if (result.result === 'ok' && message.txs.some(bringsTransfers)) {
         // A receipt that came first may be waiting for this; if it fails now, the minute's retry finds it.
         await retryWaiting(pool).catch(() => 0);
       }
@@ -69,6 +69,10 @@ export async function push(
       if (!again) throw isRetryableSql(error) ? busy(error) : toPossyncError(error);
     }
   }
+}
+
+function bringsTransfers({ v, body }: Push['txs'][number]): boolean {
+  return body.includes(v < 2 ? '"transfers":' : ' transfers\n');
 }
 
 function busy(error: unknown): PossyncError {
@@ -107,7 +111,7 @@ function checkShape({ first, txs }: Push): void {
   }
 }
 
-async function take(tx: pg.PoolClient, storeId: number, message: Push, keys: RootKeys): Promise<PushResult> {
+async function take(tx: pg.PoolClient, storeId: number, message: Push, reading: Reading): Promise<PushResult> {
   await tx.query(`set local synchronous_commit to on; set local possync.applying = 'on'`);
   const found = await readInboxIfAny(tx, storeId);
   // No inbox: HQ was restored since the hello. A new hello makes one.
@@ -120,7 +124,10 @@ async function take(tx: pg.PoolClient, storeId: number, message: Push, keys: Roo
   if (checked === 'diverged') return conflict('diverged', inbox);
   const { chain, fresh } = checked;
   if (fresh.length === 0) return answer(tx, storeId, inbox);
-  const outcome = await applyEntries(tx, storeId, fresh, inbox.deadStreak, keys);
+  const layouts = await layoutsFor(tx, storeId, fresh, reading);
+  // A store that was upgraded since its hello: the next one says what its layouts are.
+  if (layouts === undefined) return conflict('fenced', inbox);
+  const outcome = await applyEntries(tx, storeId, fresh, inbox.deadStreak, { ...reading, layouts });
   guardBreaker(outcome, fresh.length, inbox);
   const moved = { epoch: inbox.epoch, seq: message.first + message.txs.length - 1, chain };
   await moveInbox(tx, storeId, { ...moved, deadStreak: outcome.deadStreak });

@@ -55,7 +55,7 @@ export class Outbox {
     return round.result === 'sealed' ? round.transactions : 0;
   }
 
-  async helloPart(): Promise<Pick<Hello, 'epoch' | 'out' | 'epochs'>> {
+  async helloPart(): Promise<Pick<Hello, 'epoch' | 'out' | 'epochs' | 'layouts'>> {
     return withTransaction(
       this.#pool,
       async (tx) => {
@@ -67,8 +67,12 @@ export class Outbox {
           `select coalesce((select min(o.seq) from possync.outbox o where o.epoch = s.epoch), s.seq + 1) as oldest
              from possync.state s`,
         );
+        const { rows: layouts } = await tx.query<{ id: string; tbl: string; columns: string[] }>(
+          'select id, tbl, columns from possync.layouts order by tbl, id',
+        );
         return {
           epoch: sealed.epoch,
+          layouts: layouts.map(({ id, tbl, columns }): [string, string, string[]] => [id, tbl, columns]),
           out: {
             seq: sealed.seq,
             oldest,
