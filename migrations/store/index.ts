@@ -10,6 +10,7 @@ import * as m0007 from './0007_certificate.ts';
 import * as m0008 from './0008_link_history.ts';
 import * as m0009 from './0009_verify.ts';
 import * as m0010 from './0010_row_text.ts';
+import * as m0011 from './0011_acks.ts';
 
 export const storeMigrations: readonly Migration[] = [
   m0001,
@@ -22,4 +23,5 @@ export const storeMigrations: readonly Migration[] = [
   m0008,
   m0009,
   m0010,
+  m0011,
 ];

@@ -45,7 +45,11 @@ export async function installUpCapture(
      select l.id, l.tbl, l.columns
        from jsonb_to_recordset($1::jsonb) as l (id text, tbl text, columns text[])
      on conflict (id) do nothing`,
-    [JSON.stringify([...layoutsOf(up).values()].map(({ id, table, columns }) => ({ id, tbl: table, columns })))],
+    [
+      JSON.stringify(
+        [...layoutsOf(up).values()].map(({ id, table, columns }) => ({ id, tbl: table, columns })),
+      ),
+    ],
   );
 }
 

@@ -144,7 +144,7 @@ export class Chain {
       const { queued, pos } = await queryOne<{ queued: number; pos: number }>(
         store.pool,
         `select (select count(*) from possync.raw)
-                + (select count(*) from possync.outbox o where o.acked_at is null) as queued,
+                + (select count(*) from possync.outbox o join possync.sending d on (o.epoch, o.seq) > (d.epoch, d.seq)) as queued,
                 (select c.pos from possync.cursor c) as pos`,
       );
       if (queued > 0) waiting.push(`${store.code} has ${queued} to send`);

@@ -235,7 +235,7 @@ class Demo {
       `select (select s.name from public.stores s where s.id = $1::int) as name,
               coalesce((select l.indicator from possync.link l), 'red') as light,
               (select count(distinct r.xid) from possync.raw r)
-                + (select count(*) from possync.outbox o where o.acked_at is null) as queued,
+                + (select count(*) from possync.outbox o join possync.sending d on (o.epoch, o.seq) > (d.epoch, d.seq)) as queued,
               (select c.pos from possync.cursor c) as pos`,
       [store.id],
     );

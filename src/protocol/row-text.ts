@@ -52,7 +52,7 @@ export interface Section {
 /** undefined: this is no body of version 2. */
 export function sectionsOf(body: string): Section[] | undefined {
   const sections: Section[] = [];
-  for (let at = 0; at < body.length; ) {
+  for (let at = 0; at < body.length;) {
     const end = body.indexOf('\n', at);
     if (end < 0) return undefined;
     const [op, count, layout, ...name] = body.slice(at, end).split(' ');
@@ -156,7 +156,8 @@ function objectOf(
 ): string {
   if (layout === undefined) throw new SyntaxError('a row with a layout that nobody has described');
   const fields = fieldsOf(row);
-  if (fields.length !== layout.columns.length) throw new SyntaxError('a row with more or fewer columns than its layout');
+  if (fields.length !== layout.columns.length)
+    throw new SyntaxError('a row with more or fewer columns than its layout');
   const members = layout.columns.map((column, n) => {
     const value = fields[n] ?? null;
     const text = value !== null && isJson(layout.table, column) ? value : JSON.stringify(value);

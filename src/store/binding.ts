@@ -73,7 +73,7 @@ export async function isUntouched(db: Queryable): Promise<boolean> {
 export async function refuseReplacement(db: Queryable): Promise<void> {
   const { waiting, sold } = await queryOne<{ waiting: boolean; sold: boolean }>(
     db,
-    `select exists (select from possync.raw) or exists (select from possync.outbox o where o.acked_at is null) as waiting,
+    `select exists (select from possync.raw) or exists (select from possync.outbox o join possync.sending d on (o.epoch, o.seq) > (d.epoch, d.seq)) as waiting,
             exists (select from public.sales) as sold`,
   );
   if (waiting)

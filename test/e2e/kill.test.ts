@@ -123,7 +123,7 @@ describe('kill -9 under load', function () {
           const { waiting } = await queryOne<{ waiting: number }>(
             store.pool,
             `select (select count(*) from possync.raw)
-                    + (select count(*) from possync.outbox o where o.acked_at is null) as waiting`,
+                    + (select count(*) from possync.outbox o join possync.sending d on (o.epoch, o.seq) > (d.epoch, d.seq)) as waiting`,
           );
           return waiting === 0 && countDifferences(tables) === 0;
         },

@@ -112,7 +112,11 @@ describe('recovery of the way up', () => {
     await sell(r.store.db, r.session);
     await r.up.outbox.seal();
     await r.store.db.query(
-      `update possync.outbox set acked_at = acked_at - make_interval(days => case when seq <= 2 then 40 else 10 end)`,
+      `with gone as (delete from possync.acks returning epoch, seq)
+       insert into possync.acks (epoch, seq, acked_at)
+       select a.epoch, x.seq, now() - make_interval(days => x.days)
+         from (select max(g.epoch) as epoch, max(g.seq) as seq from gone g) a
+        cross join lateral (values (2, 40), (a.seq, 10)) x (seq, days)`,
     );
     const kept = async (): Promise<number> =>
       (await queryOne<{ n: number }>(r.store.db, 'select count(*) as n from possync.outbox')).n;

@@ -31,7 +31,9 @@ describe('restored-HQ', () => {
     assert.deepEqual(await differences(r.hq, r.store), []);
     assert.equal((await r.up.outbox.counts()).queued, 0);
     // The wrong variant: entries deleted when acknowledged. HQ is restored once more, and eight sales are gone.
-    await r.store.db.query('delete from possync.outbox where acked_at is not null');
+    await r.store.db.query(
+      'delete from possync.outbox where (epoch, seq) <= (select epoch, seq from possync.sending)',
+    );
     await backup.restore();
     await r.up.hello();
     assert.equal(await r.halted(), 'PS-HQ-TOO-OLD');

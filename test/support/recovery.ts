@@ -22,6 +22,7 @@ export const STORE_TABLES = [
   'possync.outbox',
   'possync.state',
   'possync.sending',
+  'possync.acks',
   'possync.tally',
   'possync.epochs',
 ];

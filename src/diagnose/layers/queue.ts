@@ -56,10 +56,10 @@ async function checkOldest(probe: Probe): Promise<Finding> {
     halted: string | null;
   }>(
     db(probe),
-    `select (select extract(epoch from clock_timestamp() - captured_at)::float8 from possync.outbox
-              where acked_at is null order by epoch, seq limit 1) as age,
-            last_error, halted
-       from possync.sending`,
+    `select (select extract(epoch from clock_timestamp() - o.captured_at)::float8 from possync.outbox o
+              where (o.epoch, o.seq) > (d.epoch, d.seq) order by o.epoch, o.seq limit 1) as age,
+            d.last_error, d.halted
+       from possync.sending d`,
   );
   const evidence = { oldest_s: age === null ? null : Math.round(age), last_error: error, halted };
   if (halted !== null) {

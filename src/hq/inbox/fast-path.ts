@@ -61,9 +61,14 @@ export class FastPath {
       const date = up.partitionColumn;
       // Only what comes by the thousand, which is what is partitioned: each table is a statement more in the message.
       if (header === undefined || date === null) return [];
-      const prefixed = children.filter(({ parentKey, columns }) => parentKey.length === 1 && parentKey[0] === columns[0]);
+      const prefixed = children.filter(
+        ({ parentKey, columns }) => parentKey.length === 1 && parentKey[0] === columns[0],
+      );
       return [
-        [layoutOf(root).id, { root, header, copy: copyStatement(root.table, layoutOf(root).columns) }] as const,
+        [
+          layoutOf(root).id,
+          { root, header, copy: copyStatement(root.table, layoutOf(root).columns) },
+        ] as const,
         ...prefixed.map(
           (child) =>
             [
@@ -78,7 +83,12 @@ export class FastPath {
   }
 
   /** undefined: nothing of it can be copied. */
-  plan(entries: readonly Entry[], storeId: number, layouts: ReadonlyMap<string, Layout>, isJson: IsJson): FastPlan | undefined {
+  plan(
+    entries: readonly Entry[],
+    storeId: number,
+    layouts: ReadonlyMap<string, Layout>,
+    isJson: IsJson,
+  ): FastPlan | undefined {
     const texts = new Map<string, { text: string; rows: number }>();
     const rest: { seq: number; body: string }[] = [];
     for (const { seq, v, body } of entries) {
@@ -174,7 +184,8 @@ function headerLines(
     const fields = fieldsOf(row);
     const key = fields[header.key];
     const date = fields[header.date];
-    if (fields.length !== header.columns || typeof key !== 'string' || typeof date !== 'string') return undefined;
+    if (fields.length !== header.columns || typeof key !== 'string' || typeof date !== 'string')
+      return undefined;
     if (fields[header.store] !== storeId || !DATE.test(date)) return undefined;
     if (header.state >= 0 && !header.states.includes(fields[header.state] ?? '')) return undefined;
     found.push([`${table}:${key}`, `${storeId},${date},`]);
@@ -185,7 +196,11 @@ function headerLines(
 }
 
 /** Only with the header in the same transaction; a child that comes later finds its header in the careful way. */
-function childLines({ rows }: Section, table: string, prefixes: ReadonlyMap<string, string>): string | undefined {
+function childLines(
+  { rows }: Section,
+  table: string,
+  prefixes: ReadonlyMap<string, string>,
+): string | undefined {
   let lines = '';
   let lastKey: string | undefined;
   let prefix: string | undefined;

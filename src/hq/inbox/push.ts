@@ -111,7 +111,12 @@ function checkShape({ first, txs }: Push): void {
   }
 }
 
-async function take(tx: pg.PoolClient, storeId: number, message: Push, reading: Reading): Promise<PushResult> {
+async function take(
+  tx: pg.PoolClient,
+  storeId: number,
+  message: Push,
+  reading: Reading,
+): Promise<PushResult> {
   await tx.query(`set local synchronous_commit to on; set local possync.applying = 'on'`);
   const found = await readInboxIfAny(tx, storeId);
   // No inbox: HQ was restored since the hello. A new hello makes one.

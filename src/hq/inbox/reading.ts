@@ -1,6 +1,6 @@
 /** What the bodies of stores mean at this HQ: keys, layouts and JSON columns, worked out once per pool and entity table. */
 import type pg from 'pg';
-import { queryMaybe, type Queryable } from '../../db/transaction.ts';
+import { queryMaybe, withConnection, type Queryable } from '../../db/transaction.ts';
 import { tablesOf, upEntities, type Entity } from '../../protocol/entities.ts';
 import { helloSchema } from '../../protocol/messages.ts';
 import { JSON_LAYOUT, sectionsOf, type Layout } from '../../protocol/row-text.ts';
@@ -27,7 +27,7 @@ async function readReading(pool: pg.Pool, entities: readonly Entity[]): Promise<
   return {
     keys: rootKeys(entities),
     fast: new FastPath(entities),
-    isJson: await jsonColumns(pool, entities),
+    isJson: await withConnection(pool, (db) => jsonColumns(db, entities)),
   };
 }
 
@@ -38,7 +38,11 @@ async function jsonColumns(db: Queryable, entities: readonly Entity[]): Promise<
        join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = 'public'
        join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
       where c.relname = any($1::text[]) and a.atttypid in ('json'::regtype, 'jsonb'::regtype)`,
-    [upEntities(entities).flatMap(tablesOf).map(({ table }) => table)],
+    [
+      upEntities(entities)
+        .flatMap(tablesOf)
+        .map(({ table }) => table),
+    ],
   );
   const names = new Set(rows.map(({ name }) => name));
   return (table, column) => names.has(`${table}.${column}`);

@@ -100,7 +100,7 @@ export class Outbox {
            from possync.sending s
           cross join lateral (
             select o.epoch from possync.outbox o
-             where o.acked_at is null and (o.epoch, o.seq) > (s.epoch, s.seq) order by o.epoch, o.seq limit 1) o
+             where (o.epoch, o.seq) > (s.epoch, s.seq) order by o.epoch, o.seq limit 1) o
           where s.halted is null),
        next as (
          select o.epoch, o.seq, o.v, o.body, o.chain, sum(o.bytes) over w as total, row_number() over w as n,
@@ -108,7 +108,7 @@ export class Outbox {
            from head h
            join lateral (
              select e.epoch, e.seq, e.v, e.body, e.chain, e.bytes from possync.outbox e
-              where e.epoch = h.epoch and e.acked_at is null and (not h.same or e.seq > h.seq)
+              where e.epoch = h.epoch and e.seq > case when h.same then h.seq else 0 end
               order by e.seq limit $2::int) o on true
          window w as (order by o.seq))
        select epoch, seq, v, body, encode(chain, 'hex') as chain, prev
@@ -160,7 +160,8 @@ export class Outbox {
   async hasUrgent(): Promise<boolean> {
     const { urgent } = await queryOne<{ urgent: boolean }>(
       this.#pool,
-      `select exists (select from possync.outbox o where o.acked_at is null and o.high)
+      `select exists (select from possync.outbox o join possync.sending d on (o.epoch, o.seq) > (d.epoch, d.seq)
+                       where o.high)
               or exists (select from possync.raw r where r.high) as urgent`,
     );
     return urgent;

@@ -125,29 +125,40 @@ async function keepsAllAfter(
   return kept === expected;
 }
 
-/** Marks what lies before the position as acknowledged and what lies after it as not. */
+/**
+ * From now on what lies at or before this position is acknowledged and what lies after it is not. Entries themselves are
+ * not written: only the totals follow, over what lies between the two positions.
+ */
 export async function movePosition(tx: Queryable, to: Position): Promise<void> {
   await tx.query(
-    `with marked as (
-       update possync.outbox set acked_at = clock_timestamp()
-        where acked_at is null and (epoch, seq) <= ($1::int, $2::bigint)
-       returning 1 as sign, high, bytes, types),
-     unmarked as (
-       update possync.outbox set acked_at = null
-        where acked_at is not null and (epoch, seq) > ($1::int, $2::bigint)
-       returning -1 as sign, high, bytes, types),
+    `with before as materialized (select d.epoch, d.seq from possync.sending d),
+     passed as (
+       select 1 as sign, o.high, o.types, count(*) as n, sum(o.bytes) as bytes
+         from before d join possync.outbox o
+           on (o.epoch, o.seq) > (d.epoch, d.seq) and (o.epoch, o.seq) <= ($1::int, $2::bigint)
+        group by o.high, o.types
+       union all
+       select -1, o.high, o.types, count(*), sum(o.bytes)
+         from before d join possync.outbox o
+           on (o.epoch, o.seq) <= (d.epoch, d.seq) and (o.epoch, o.seq) > ($1::int, $2::bigint)
+        group by o.high, o.types),
      counted as (
        select w.what, sum(w.n * e.sign)::bigint as n
-         from (select sign, high, bytes, types from marked
-               union all select sign, high, bytes, types from unmarked) e
+         from passed e
         cross join lateral (
-          select '#entries' as what, 1::bigint as n
-          union all select '#high', e.high::int
+          select '#entries' as what, e.n::numeric as n
+          union all select '#high', case when e.high then e.n else 0 end
           union all select '#bytes', e.bytes
-          union all select x.key, x.value::text::bigint from jsonb_each(e.types) x) w
+          union all select x.key, x.value::text::bigint * e.n from jsonb_each(e.types) x) w
         group by w.what)
      insert into possync.tally as t (side, what, n) select 'acked', c.what, c.n from counted c
      on conflict (side, what) do update set n = t.n + excluded.n`,
+    [to.epoch, to.seq],
+  );
+  await tx.query('delete from possync.acks where (epoch, seq) > ($1::int, $2::bigint)', [to.epoch, to.seq]);
+  await tx.query(
+    `insert into possync.acks (epoch, seq) select $1::int, $2::bigint where $2::bigint > 0
+     on conflict (epoch, seq) do nothing`,
     [to.epoch, to.seq],
   );
   await tx.query(

@@ -103,7 +103,7 @@ export async function countQueue(db: Queryable): Promise<QueueCounts> {
             u.entries as raw_entries, u.high as raw_high, u.bytes as raw_bytes,
             case when ${SENDING} then d.try_last - d.try_first + 1 else 0 end as sending,
             cardinality(d.dead) as parked,
-            coalesce((select o.captured_at from possync.outbox o where o.acked_at is null
+            coalesce((select o.captured_at from possync.outbox o where (o.epoch, o.seq) > (d.epoch, d.seq)
                        order by o.epoch, o.seq limit 1), u.oldest_at) as oldest_at,
             s.seq as sealed_seq, case when d.epoch = s.epoch then d.seq else 0 end as acked_seq,
             d.acked_at, d.halted, d.halted_why, d.last_error, d.next_try_at
@@ -184,7 +184,7 @@ const PARKED_ENTRIES = `select ${SEALED}, 0 as tries, 'parked' as state, null::t
        null::bigint as after, 'PS-HQ-REJECTED' as last_error
   from possync.state s cross join possync.sending d
   join possync.outbox o on o.epoch = s.epoch and o.seq = any (d.dead)
- where o.acked_at is not null order by o.epoch, o.seq`;
+ where (o.epoch, o.seq) <= (d.epoch, d.seq) order by o.epoch, o.seq`;
 
 const WAITING_ENTRIES = `select ${SEALED}, case when h.attempted then d.tries else 0 end as tries,
        case when h.attempted and ${SENDING} then 'sending' else 'waiting' end as state,
@@ -194,7 +194,7 @@ const WAITING_ENTRIES = `select ${SEALED}, case when h.attempted then d.tries el
   from possync.sending d cross join possync.outbox o
  cross join lateral (
    select coalesce(o.seq between d.try_first and d.try_last and o.epoch >= d.epoch, false) as attempted) h
- where o.acked_at is null order by o.epoch, o.seq`;
+ where (o.epoch, o.seq) > (d.epoch, d.seq) order by o.epoch, o.seq`;
 
 const UNSEALED_ENTRIES = `select null::integer as epoch, null::bigint as seq,
        (array_agg(r.type order by r.id))[1] as type, (array_agg(r.root order by r.id))[1] as key,
@@ -285,8 +285,9 @@ export async function showEntry(
   const row = await queryMaybe<DbShownRow & pg.QueryResultRow>(
     db,
     `select o.epoch, o.seq, o.type, o.key, o.records, o.rows, o.bytes, o.high, o.types::text as types,
-            encode(o.chain, 'hex') as chain, o.captured_at, o.sealed_at, o.acked_at,
-            case when o.acked_at is null then
+            encode(o.chain, 'hex') as chain, o.captured_at, o.sealed_at,
+            possync.acked_at(o.epoch, o.seq) as acked_at,
+            case when (o.epoch, o.seq) > (d.epoch, d.seq) then
                    case when ${SENDING} and o.seq between d.try_first and d.try_last then 'sending' else 'waiting' end
                  when o.epoch = s.epoch and o.seq = any (d.dead) then 'parked' else 'acknowledged' end as state,
             case when $3::boolean then o.body end as body

@@ -48,10 +48,10 @@ export interface ReEnrolPlan {
 export async function planReEnrol(db: Queryable): Promise<ReEnrolPlan> {
   return queryOne<ReEnrolPlan & pg.QueryResultRow>(
     db,
-    `select s.epoch, count(o.seq) filter (where o.acked_at is null)
+    `select s.epoch, count(o.seq) filter (where (o.epoch, o.seq) > (d.epoch, d.seq))
                      + (select count(distinct r.xid) from possync.raw r) as unacknowledged,
             count(o.seq) as kept, min(o.sealed_at) as "oldestKeptAt"
-       from possync.state s left join possync.outbox o on true group by s.epoch`,
+       from possync.state s cross join possync.sending d left join possync.outbox o on true group by s.epoch`,
   );
 }
 
@@ -119,7 +119,8 @@ async function renumber(tx: Queryable, epoch: number): Promise<number> {
   const { moved } = await queryOne<{ moved: number }>(
     tx,
     `with waiting as (
-       delete from possync.outbox where acked_at is null
+       delete from possync.outbox
+        where (epoch, seq) > (select d.epoch, d.seq from possync.sending d)
        returning epoch, seq, v, body, high, captured_at, sealed_at, type, key, records, rows, bytes, types),
      numbered as (
        select w.v, w.body, w.high, w.captured_at, w.sealed_at, w.type, w.key, w.records, w.rows, w.bytes, w.types,

@@ -76,11 +76,17 @@ async function deleteAcked(pool: pg.Pool, days: number): Promise<number> {
   const { rowCount } = await pool.query(
     `delete from possync.outbox o using (
        select x.epoch, x.seq from possync.outbox x
-        where x.acked_at < now() - make_interval(days => $1::int)
+        where (x.epoch, x.seq) <= (select a.epoch, a.seq from possync.acks a
+                                    where a.acked_at < now() - make_interval(days => $1::int)
+                                    order by a.epoch desc, a.seq desc limit 1)
           and (x.epoch, x.seq) <= (select s.epoch, s.seq from possync.sending s)
         order by x.epoch, x.seq limit $2::int) old
-      where o.epoch = old.epoch and o.seq = old.seq and o.acked_at is not null`,
+      where o.epoch = old.epoch and o.seq = old.seq`,
     [days, CHUNK],
+  );
+  await pool.query(
+    `delete from possync.acks a
+      where (a.epoch, a.seq) < (select o.epoch, o.seq from possync.outbox o order by o.epoch, o.seq limit 1)`,
   );
   return rowCount ?? 0;
 }

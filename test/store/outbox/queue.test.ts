@@ -145,7 +145,7 @@ describe('queue', () => {
     );
     const { all, acked } = await queryOne<{ all: number; acked: number }>(
       store.db,
-      'select count(*) as all, count(acked_at) as acked from possync.outbox',
+      'select count(*) as all, count(possync.acked_at(o.epoch, o.seq)) as acked from possync.outbox o',
     );
     assert.deepEqual(rows, [
       { side: 'acked', n: acked },
