@@ -44,6 +44,7 @@ import { busy, Gate } from './gate.ts';
 import { bearerOf, errorAnswer, health, packedAnswer, statusOf, type App, type Ctx } from './http-answers.ts';
 import { parse, parseBody, readBytes, readJson } from './http-body.ts';
 import type { HqLight } from './stores/live.ts';
+import { Turns } from './inbox/turns.ts';
 import type { Authenticated } from './stores/tokens.ts';
 import { addVerifyRoutes, type VerifyRoom } from './verify/routes.ts';
 
@@ -61,7 +62,8 @@ export interface Rooms {
   authenticate(bearer: string | undefined, address: string | undefined): Promise<Caller>;
   hello(caller: Caller, hello: Hello): Promise<Welcome | Refuse>;
   page(request: PageRequest): Promise<PageResult>;
-  push(caller: Caller, push: Push): Promise<PushOutcome>;
+  /** `turn` resolves when the batches of this store that came earlier are done. */
+  push(caller: Caller, push: Push, turn: () => Promise<void>): Promise<PushOutcome>;
   enrol(enrol: Enrol, address: string | undefined): Promise<EnrolAnswer>;
   reEnrol(caller: Caller, request: ReEnrol): Promise<ReEnrolAnswer>;
   /** A new credential beside the caller's. */
@@ -96,6 +98,8 @@ const MAX_PUSHES_DEFAULT = 24;
 const MAX_PULLS_DEFAULT = 24;
 /** Of one store: the one that is at work, and one whose line was cut before its answer came. */
 const PER_STORE = 2;
+/** A store has three batches on their way, and perhaps one whose line was cut. */
+const PUSHES_PER_STORE = 4;
 /** Hellos, rotations and the like. */
 const MAX_SMALL = 64;
 const SMALL_PER_STORE = 4;
@@ -108,7 +112,7 @@ const READY_MS = 1_000;
 
 export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls, answered }: RouteOptions): App {
   const app: App = new Hono();
-  const pushes = new Gate(maxPushes ?? MAX_PUSHES_DEFAULT, Math.random, PER_STORE);
+  const pushes = new Gate(maxPushes ?? MAX_PUSHES_DEFAULT, Math.random, PUSHES_PER_STORE);
   const pulls = new Gate(maxPulls ?? MAX_PULLS_DEFAULT, Math.random, PER_STORE);
   const small = new Gate(MAX_SMALL, Math.random, SMALL_PER_STORE);
   const large = new Gate(1);
@@ -147,6 +151,7 @@ export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls, answered }
       work(parse(pushSchema, await parseBody(bytes, c.env.incoming, PUSH_BODY))),
     );
   };
+  const turns = new Turns(clock);
 
   app.use('*', async (c, next) => {
     c.header(HQ_HEADER, hqId);
@@ -198,15 +203,20 @@ export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls, answered }
   app.post(ROUTES.push, async (c) => {
     const caller = await login(c);
     pushes.check(caller.storeId);
-    // Read before the gate: whoever sends slowly must not hold a place that a quick one needs.
-    const bytes = await readBytes(c.env.incoming, PUSH_BODY.wireBytes, hand.body(c.env.outgoing));
-    const outcome = await pushes.run(
-      () => withBatch(c, caller, bytes, (push) => rooms.push(caller, push)),
-      caller.storeId,
-    );
-    if (outcome.result === 'conflict') return c.json(outcome.conflict, 409);
-    if (outcome.result === 'not-ready') return errorAnswer(c, outcome.error, 503);
-    return c.json(outcome.answer);
+    const turn = turns.enter(caller.storeId);
+    try {
+      // Read before the gate: whoever sends slowly must not hold a place that a quick one needs.
+      const bytes = await readBytes(c.env.incoming, PUSH_BODY.wireBytes, hand.body(c.env.outgoing));
+      const outcome = await pushes.run(
+        () => withBatch(c, caller, bytes, (push) => rooms.push(caller, push, () => turn.come())),
+        caller.storeId,
+      );
+      if (outcome.result === 'conflict') return c.json(outcome.conflict, 409);
+      if (outcome.result === 'not-ready') return errorAnswer(c, outcome.error, 503);
+      return c.json(outcome.answer);
+    } finally {
+      turn.leave();
+    }
   });
   app.post(ROUTES.reEnrol, async (c) => {
     const caller = await login(c);

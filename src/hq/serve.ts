@@ -268,13 +268,13 @@ function roomsOf({ pool, sockets, feed, entities, lifeMs, guard, greet, watch }:
     hello: (caller, message) =>
       greet(caller, message, (instance) => sockets.isAlive(caller.storeId, instance)),
     page: (request) => feed.readPage(request),
-    push: async (caller, message) => {
+    push: async (caller, message, turn) => {
       await confirmFirstUse(pool, caller);
       const begun = performance.now();
       const tell = (result: PushResult['result'] | 'error'): void =>
         watch?.metrics.pushed(result, performance.now() - begun);
       try {
-        const outcome = await push(pool, caller.storeId, message, entities);
+        const outcome = await push(pool, caller.storeId, message, { entities, turn });
         tell(outcome.result);
         return outcome;
       } catch (error) {

@@ -34,7 +34,7 @@ export const HQ_HEADER = 'x-possync-hq';
 
 /** A push body before compression holds at most this, except for a single larger transaction, which goes alone. */
 export const PUSH_MAX_BYTES = 1_000_000;
-export const PUSH_MAX_TRANSACTIONS = 500;
+export const PUSH_MAX_TRANSACTIONS = 1_000;
 /** What HQ takes at most, uncompressed: one huge store transaction, not an attack. */
 export const PUSH_LIMIT_BYTES = 256 * 1024 * 1024;
 /** Bodies of every other request. */

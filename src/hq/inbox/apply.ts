@@ -51,8 +51,9 @@ export async function applyEntries(
   storeId: number,
   entries: readonly Entry[],
   deadStreak: number,
-  { keys, fast, isJson, layouts }: Reading & { readonly layouts: ReadonlyMap<string, Layout> },
+  reading: Reading & { readonly layouts: ReadonlyMap<string, Layout>; readonly plan?: FastPlan | undefined },
 ): Promise<Outcome> {
+  const { keys, fast, isJson, layouts } = reading;
   const parked = await parkedAggregates(tx, storeId);
   const clean = { refused: 0, parked: 0, deadStreak: 0, firstError: undefined, clean: true };
   const dropped = await droppedAggregates(tx, storeId);
@@ -60,7 +61,7 @@ export async function applyEntries(
     [...dropped.keys()].some((aggregate) => body.includes(aggregate.slice(aggregate.indexOf(':') + 1)));
   const asSet = parked.size === 0 && !(dropped.size > 0 && entries.some(({ body }) => concerned(body)));
   if (asSet) {
-    const plan = fast.plan(entries, storeId, layouts, isJson);
+    const plan = reading.plan ?? fast.plan(entries, storeId, layouts, isJson);
     if (plan !== undefined && (await attemptCopy(tx, storeId, plan)) === undefined) return clean;
   }
   const asJson = entries.map((entry) => inJson(entry, layouts, isJson));

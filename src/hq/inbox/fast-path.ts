@@ -14,6 +14,7 @@ import { upEntities } from '../../protocol/entities.ts';
 import {
   csvOf,
   fieldsOf,
+  JSON_LAYOUT,
   layoutOf,
   layoutsOf,
   sectionsAsJson,
@@ -99,7 +100,9 @@ export class FastPath {
       const sections = sectionsOf(body);
       if (sections === undefined) return undefined;
       const left = this.#copySections(sections, String(storeId), texts);
-      if (left.length > 0) rest.push({ seq, body: sectionsAsJson(left, layouts, isJson) });
+      // A layout of another release: its columns are known once the hello of the store was read.
+      if (left.some(({ layout }) => layout !== JSON_LAYOUT && !layouts.has(layout))) return undefined;
+      if (left.length > 0) rest.push({ seq, body: jsonOrNothing(left, layouts, isJson) ?? body });
     }
     if (texts.size === 0) return undefined;
     const copies = this.#order.flatMap((layout) => {
@@ -143,6 +146,20 @@ export class FastPath {
       else add(section.layout, lines, section.rows.length);
     }
     return left;
+  }
+}
+
+/** undefined: rows that do not fit their layout. The database then refuses the body, and the batch goes the careful way. */
+function jsonOrNothing(
+  sections: readonly Section[],
+  layouts: ReadonlyMap<string, Layout>,
+  isJson: IsJson,
+): string | undefined {
+  try {
+    return sectionsAsJson(sections, layouts, isJson);
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
   }
 }
 

@@ -17,6 +17,7 @@ import { BODY_VERSION } from '../../protocol/version.ts';
 import type { Push, PushAnswer, PushConflict } from '../../protocol/messages.ts';
 import { ENTITIES, type Entity } from '../../protocol/entities.ts';
 import { applyEntries, type Entry, type Outcome, type Reading } from './apply.ts';
+import type { FastPlan } from './fast-path.ts';
 import { layoutsFor, readingOf } from './reading.ts';
 import { retryWaiting } from './dead.ts';
 import { RETRY_LEAST_MS, RETRY_SPREAD_MS } from '../gate.ts';
@@ -36,17 +37,27 @@ const BREAKER_SHARE = 0.01;
 /** Serialization, deadlock: the same batch again at once; more often than this the store may as well wait. */
 const ATTEMPTS = 5;
 
+/** What can be worked out while earlier batches of the store are still being applied. */
+interface Prepared {
+  /** Over the whole batch, from what the store says the chain was before. */
+  readonly chain: string;
+  readonly plan: FastPlan | undefined;
+}
+
+/** `turn`: resolves when the batches of this store that came earlier are done. */
 export async function push(
   pool: pg.Pool,
   storeId: number,
   message: Push,
-  entities: readonly Entity[] = ENTITIES,
+  { entities = ENTITIES, turn }: { entities?: readonly Entity[]; turn?: () => Promise<void> } = {},
 ): Promise<PushResult> {
   const reading = await readingOf(pool, entities);
   checkShape(message);
+  const prepared = prepare(storeId, message, reading);
+  await turn?.();
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const result = await withTransaction(pool, (tx) => take(tx, storeId, message, reading));
+      const result = await withTransaction(pool, (tx) => take(tx, storeId, message, reading, prepared));
       if (result.result === 'ok' && message.txs.some(bringsTransfers)) {
         // A receipt that came first may be waiting for this; if it fails now, the minute's retry finds it.
         await retryWaiting(pool).catch(() => 0);
@@ -111,11 +122,18 @@ function checkShape({ first, txs }: Push): void {
   }
 }
 
+function prepare(storeId: number, message: Push, { fast, isJson }: Reading): Prepared {
+  const chain = message.txs.reduce((before, { seq, body }) => nextChain(before, seq, body), message.prev);
+  const entries = message.txs.map((tx): Entry => ({ epoch: message.epoch, ...tx }));
+  return { chain, plan: fast.plan(entries, storeId, fast.layouts, isJson) };
+}
+
 async function take(
   tx: pg.PoolClient,
   storeId: number,
   message: Push,
   reading: Reading,
+  prepared: Prepared,
 ): Promise<PushResult> {
   await tx.query(`set local synchronous_commit to on; set local possync.applying = 'on'`);
   const found = await readInboxIfAny(tx, storeId);
@@ -125,14 +143,18 @@ async function take(
   const inbox = message.epoch === found.epoch ? found : enterEpoch(found, message);
   if (inbox === undefined) return conflict('epoch', found);
   if (message.first > inbox.seq + 1) return conflict('gap', inbox);
-  const checked = checkChain(inbox, message);
+  const checked = checkChain(inbox, message, prepared);
   if (checked === 'diverged') return conflict('diverged', inbox);
   const { chain, fresh } = checked;
   if (fresh.length === 0) return answer(tx, storeId, inbox);
   const layouts = await layoutsFor(tx, storeId, fresh, reading);
   // A store that was upgraded since its hello: the next one says what its layouts are.
   if (layouts === undefined) return conflict('fenced', inbox);
-  const outcome = await applyEntries(tx, storeId, fresh, inbox.deadStreak, { ...reading, layouts });
+  const outcome = await applyEntries(tx, storeId, fresh, inbox.deadStreak, {
+    ...reading,
+    layouts,
+    ...(fresh.length === message.txs.length ? { plan: prepared.plan } : {}),
+  });
   guardBreaker(outcome, fresh.length, inbox);
   const moved = { epoch: inbox.epoch, seq: message.first + message.txs.length - 1, chain };
   await moveInbox(tx, storeId, { ...moved, deadStreak: outcome.deadStreak });
@@ -175,15 +197,22 @@ function enterEpoch(inbox: Inbox, message: Push): Inbox | undefined {
 }
 
 /** The chain over the whole batch, and the entries that HQ has not taken yet. */
-function checkChain(inbox: Inbox, message: Push): 'diverged' | { chain: string; fresh: Entry[] } {
-  let chain = message.prev;
-  if (message.first === inbox.seq + 1 && chain !== inbox.chain) return 'diverged';
-  const fresh: Entry[] = [];
-  for (const { seq, v, body } of message.txs) {
-    chain = nextChain(chain, seq, body);
-    if (seq === inbox.seq && chain !== inbox.chain) return 'diverged';
-    if (seq > inbox.seq) fresh.push({ epoch: inbox.epoch, seq, v, body });
+function checkChain(
+  inbox: Inbox,
+  message: Push,
+  prepared: Prepared,
+): 'diverged' | { chain: string; fresh: Entry[] } {
+  const { chain } = prepared;
+  if (message.first === inbox.seq + 1) {
+    if (message.prev !== inbox.chain) return 'diverged';
+  } else if (inbox.seq < message.first + message.txs.length) {
+    const known = message.txs.filter(({ seq }) => seq <= inbox.seq);
+    const there = known.reduce((before, { seq, body }) => nextChain(before, seq, body), message.prev);
+    if (known.length > 0 && there !== inbox.chain) return 'diverged';
   }
+  const fresh = message.txs
+    .filter(({ seq }) => seq > inbox.seq)
+    .map(({ seq, v, body }): Entry => ({ epoch: inbox.epoch, seq, v, body }));
   if (chain !== message.lastChain) {
     throw new PossyncError('PS-PROTOCOL', 'the batch was damaged on its way: its last chain does not match');
   }

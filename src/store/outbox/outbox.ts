@@ -88,16 +88,19 @@ export class Outbox {
   }
 
   /**
-   * The next entries after the acknowledged one, in order, cut between transactions: at most 1 MB or 500, a single
-   * larger one alone; never of two epochs. undefined: nothing is waiting, or sending has halted.
+   * The next entries after the acknowledged one, or after the end of a batch that is on its way, in order, cut between
+   * transactions: at most 1 MB or 1,000, a single larger one alone; never of two epochs. undefined: nothing is waiting,
+   * or sending has halted.
    */
-  async nextBatch({ bytes = PUSH_MAX_BYTES, transactions = PUSH_MAX_TRANSACTIONS }: BatchLimit = {}): Promise<
-    Batch | undefined
-  > {
+  async nextBatch(
+    { bytes = PUSH_MAX_BYTES, transactions = PUSH_MAX_TRANSACTIONS }: BatchLimit = {},
+    after?: Position,
+  ): Promise<Batch | undefined> {
     const { rows } = await this.#pool.query<DbBatchRow>(
       `with head as (
          select o.epoch, s.epoch = o.epoch as same, s.seq, s.chain
-           from possync.sending s
+           from (select coalesce($3::int, d.epoch) as epoch, coalesce($4::bigint, d.seq) as seq,
+                        coalesce(decode($5::text, 'hex'), d.chain) as chain, d.halted from possync.sending d) s
           cross join lateral (
             select o.epoch from possync.outbox o
              where (o.epoch, o.seq) > (s.epoch, s.seq) order by o.epoch, o.seq limit 1) o
@@ -113,7 +116,7 @@ export class Outbox {
          window w as (order by o.seq))
        select epoch, seq, v, body, encode(chain, 'hex') as chain, prev
          from next where total <= $1::bigint or n = 1 order by seq`,
-      [bytes, transactions],
+      [bytes, transactions, after?.epoch ?? null, after?.seq ?? null, after?.chain ?? null],
     );
     const [first] = rows;
     const last = rows.at(-1);
@@ -178,12 +181,12 @@ export class Outbox {
   }
 
   /** Before a batch goes out: what `queue ls` shows as sending. */
-  async noteSending(batch: Batch): Promise<void> {
+  async noteSending(head: Batch, last = head): Promise<void> {
     await this.#pool.query(
       `update possync.sending set sending_at = clock_timestamp(), next_try_at = null,
               tries = case when try_first = $1::bigint then tries else 0 end + 1,
               try_first = $1::bigint, try_last = $2::bigint`,
-      [batch.first, batch.first + batch.txs.length - 1],
+      [head.first, last.first + last.txs.length - 1],
     );
   }
 

@@ -9,8 +9,9 @@
  *                     ├─▶ 409: continue where HQ stands, say hello again, or halt
  *                     └─▶ refused or unreachable: wait (full jitter), the same batch again
  *
- * One batch is on its way at a time: the next one's place is known only from the answer. The notification is a hint;
- * the look every second finds what a lost listener missed.
+ * While HQ applies one batch the next ones are read and sent: HQ takes them in the order they come, and answers one whose
+ * place is not there yet with a gap, so nothing depends on their order but speed. The notification is a hint; the look
+ * every second finds what a lost listener missed.
  */
 import type pg from 'pg';
 import { backoffDelay } from '../../core/backoff.ts';
@@ -21,6 +22,7 @@ import type { Service } from '../../core/service.ts';
 import { connect } from '../../db/pool.ts';
 import type { Push, PushAnswer, PushConflict } from '../../protocol/messages.ts';
 import type { Batch, Halt, Outbox } from './outbox.ts';
+import type { Position } from './position.ts';
 
 export type SendResult =
   | { readonly result: 'ok'; readonly answer: PushAnswer }
@@ -63,6 +65,10 @@ export interface PusherOptions {
 
 const INTERVAL_MS = 60_000;
 const LOOK_MS = 1_000;
+/** Batches on their way at once: one is applied, one waits at HQ, one is read and packed. */
+const WINDOW = 3;
+/** Smaller batches are the end of the queue: another look would find nothing behind them. */
+const WORTH_A_WINDOW = 100;
 /** A batch that failed: soon again, in the end once a minute, which is what the tick would do. */
 const BACKOFF = { baseMs: 1_000, capMs: 60_000 };
 
@@ -108,27 +114,63 @@ export class Pusher implements Service {
   async flush(signal: AbortSignal = new AbortController().signal): Promise<number> {
     const { outbox, session } = this.#options;
     let sent = 0;
+    let window: OnItsWay[] = [];
+    let width = WINDOW;
     await outbox.seal();
-    while (!signal.aborted) {
-      const held = session();
-      if (held === undefined) break;
-      const batch = await outbox.nextBatch();
-      if (batch === undefined) {
-        // What was committed while the last batch was on its way goes with this round as well.
-        if ((await outbox.seal()) === 0) break;
-        continue;
+    try {
+      while (!signal.aborted) {
+        window = await this.#fill(window, width, signal);
+        const [head, ...rest] = window;
+        if (head === undefined) {
+          // What was committed while the last batch was on its way goes with this round as well.
+          if (session() === undefined || (await outbox.seal()) === 0) break;
+          continue;
+        }
+        await outbox.noteSending(head.batch, (rest.at(-1) ?? head).batch);
+        const delivered = await this.#deliver(head.batch, await head.result());
+        if (delivered === 'stop') break;
+        if (delivered === 'elsewhere') {
+          // HQ stands elsewhere: what is on its way behind it has no place, and one at a time needs no order.
+          await answered(rest);
+          window = [];
+          width = 1;
+          continue;
+        }
+        window = rest;
+        sent += head.batch.txs.length;
       }
-      await outbox.noteSending(batch);
-      if (!(await this.#deliver(batch, held, signal))) break;
-      sent += batch.txs.length;
+      return sent;
+    } finally {
+      // A round that begins while batches of this one arrive would send them twice.
+      await answered(window);
     }
-    return sent;
   }
 
-  /** true: go on with the next batch. */
-  async #deliver(batch: Batch, { fence }: PushSession, signal: AbortSignal): Promise<boolean> {
-    const { outbox, send, onFenced, onHalted, onPushed } = this.#options;
-    const result = await send({ ...batch, fence }, signal);
+  /** Sends batches, each behind the one before, until the window is full or the queue is empty. */
+  async #fill(window: readonly OnItsWay[], width: number, signal: AbortSignal): Promise<OnItsWay[]> {
+    const { outbox, session, send } = this.#options;
+    const filled = [...window];
+    while (filled.length < width && !signal.aborted) {
+      const held = session();
+      const before = filled.at(-1);
+      if (held === undefined || (before !== undefined && before.fence !== held.fence)) break;
+      // One that was not full was the end of the queue.
+      if (before !== undefined && before.batch.txs.length < WORTH_A_WINDOW) break;
+      const batch = await outbox.nextBatch({}, before === undefined ? undefined : endOf(before.batch));
+      if (batch === undefined) break;
+      const sending = send({ ...batch, fence: held.fence }, signal).then(
+        (result) => () => result,
+        (error: unknown) => () => {
+          throw error;
+        },
+      );
+      filled.push({ batch, fence: held.fence, result: async () => (await sending)() });
+    }
+    return filled;
+  }
+
+  async #deliver(batch: Batch, result: SendResult): Promise<'next' | 'elsewhere' | 'stop'> {
+    const { outbox, onFenced, onHalted, onPushed } = this.#options;
     switch (result.result) {
       case 'later':
         throw new Later(result.afterMs, result.error);
@@ -136,17 +178,17 @@ export class Pusher implements Service {
         const settled = await outbox.acknowledge(batch, result.answer);
         if (settled.result === 'halted') {
           onHalted?.(settled);
-          return false;
+          return 'stop';
         }
         this.#failures = 0;
         onPushed?.({ epoch: batch.epoch, first: batch.first, last: result.answer.seq });
-        return true;
+        return 'next';
       }
       case 'conflict': {
         const settled = await outbox.conflicted(result.conflict);
         if (settled.result === 'hello') onFenced?.();
         if (settled.result === 'halted') onHalted?.(settled);
-        return settled.result === 'agreed';
+        return settled.result === 'agreed' ? 'elsewhere' : 'stop';
       }
     }
   }
@@ -242,6 +284,22 @@ export class Pusher implements Service {
     this.#listener = undefined;
     await client?.end().catch(() => undefined);
   }
+}
+
+interface OnItsWay {
+  readonly batch: Batch;
+  readonly fence: string;
+  /** Its answer; throws what sending threw. Never an unhandled rejection, however late it is asked. */
+  readonly result: () => Promise<SendResult>;
+}
+
+function endOf({ epoch, first, txs, lastChain }: Batch): Position {
+  return { epoch, seq: first + txs.length - 1, chain: lastChain };
+}
+
+/** Waits for the answers of batches that nobody needs any more. */
+async function answered(batches: readonly OnItsWay[]): Promise<void> {
+  await Promise.allSettled(batches.map(({ result }) => result()));
 }
 
 class Later extends Error {
