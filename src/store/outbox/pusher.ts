@@ -127,7 +127,7 @@ export class Pusher implements Service {
           continue;
         }
         await outbox.noteSending(head.batch, (rest.at(-1) ?? head).batch);
-        const delivered = await this.#deliver(head.batch, await head.result());
+        const delivered = await this.#deliver(head, await head.result());
         if (delivered === 'stop') break;
         if (delivered === 'elsewhere') {
           // HQ stands elsewhere: what is on its way behind it has no place, and one at a time needs no order.
@@ -164,12 +164,17 @@ export class Pusher implements Service {
           throw error;
         },
       );
-      filled.push({ batch, fence: held.fence, result: async () => (await sending)() });
+      filled.push({
+        batch,
+        fence: held.fence,
+        behind: before !== undefined,
+        result: async () => (await sending)(),
+      });
     }
     return filled;
   }
 
-  async #deliver(batch: Batch, result: SendResult): Promise<'next' | 'elsewhere' | 'stop'> {
+  async #deliver({ batch, behind }: OnItsWay, result: SendResult): Promise<'next' | 'elsewhere' | 'stop'> {
     const { outbox, onFenced, onHalted, onPushed } = this.#options;
     switch (result.result) {
       case 'later':
@@ -185,6 +190,8 @@ export class Pusher implements Service {
         return 'next';
       }
       case 'conflict': {
+        // It came before the one it follows. Where HQ stood then is older than what it has acknowledged since.
+        if (behind && result.conflict.code !== 'fenced') return 'elsewhere';
         const settled = await outbox.conflicted(result.conflict);
         if (settled.result === 'hello') onFenced?.();
         if (settled.result === 'halted') onHalted?.(settled);
@@ -289,6 +296,8 @@ export class Pusher implements Service {
 interface OnItsWay {
   readonly batch: Batch;
   readonly fence: string;
+  /** It was sent while the one before was not answered yet. */
+  readonly behind: boolean;
   /** Its answer; throws what sending threw. Never an unhandled rejection, however late it is asked. */
   readonly result: () => Promise<SendResult>;
 }

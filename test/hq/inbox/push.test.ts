@@ -178,7 +178,7 @@ describe('push', () => {
     assert.deepEqual(await differences(hq, store), []);
   });
 
-  it('cuts batches only between transactions: 500 of them, about 1 MB, or one larger one alone', async () => {
+  it('cuts batches only between transactions: 1,000 of them, about 1 MB, or one larger one alone', async () => {
     const fresh = await openSession(store.db, await addRegister(store.db));
     for (let i = 0; i < 4; i += 1) await sell(store.db, fresh);
     await together(store.db, async () => {

@@ -97,6 +97,44 @@ describe('pusher', () => {
     await listening.stop();
   });
 
+  it('has the next batches on their way while HQ applies one; one that comes too early is sent again, in order', async () => {
+    await store.db.query(`do $$ begin
+      for i in 1 .. 2200 loop
+        insert into public.inventory_adjustments (id, store_id, product_id, quantity_delta, reason, user_id, occurred_at, business_date)
+        values (gen_random_uuid(), 7, gen_random_uuid(), i, 'count', gen_random_uuid(), now(), '2026-11-20');
+        commit;
+      end loop; end $$`);
+    const seen: number[] = [];
+    const answers: string[] = [];
+    let second: () => void = () => undefined;
+    const secondAnswered = new Promise<void>((resolve) => {
+      second = resolve;
+    });
+    start({
+      send: async (message) => {
+        seen.push(message.first);
+        // The first one is held up on its way until HQ has answered the second: with one at a time that never comes.
+        if (seen.length === 1) await secondAnswered;
+        const result = await through(message);
+        answers.push(
+          `${message.first} ${result.result === 'conflict' ? result.conflict.code : result.result}`,
+        );
+        if (seen.length > 1) second();
+        return result;
+      },
+    }).wake();
+    await until(drained, { what: 'everything was sent' });
+    const [first = 0] = seen;
+    assert.deepEqual(seen.slice(0, 3), [first, first + 1_000, first + 2_000]);
+    assert.ok(answers.includes(`${first + 1_000} gap`));
+    assert.deepEqual(answers.filter((answer) => answer.endsWith(' ok')).map(parseFloat), [
+      first,
+      first + 1_000,
+      first + 2_000,
+    ]);
+    assert.deepEqual(await differences(hq, store), []);
+  });
+
   it('without a listener the look every second finds what is urgent', async () => {
     start({ clock: { ...systemClock, now: () => 0 }, lookMs: 20 });
     await sell(store.db, session, { kind: 'refund' });
