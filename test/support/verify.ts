@@ -97,7 +97,7 @@ export async function settled(hq: TestHq, store: TestStore): Promise<void> {
   await until(
     async () => {
       const { rows: waiting } = await store.pool.query<{ n: number }>(
-        `select (select count(*) from possync.raw) + (select count(*) from possync.outbox o where o.acked_at is null) as n`,
+        `select (select count(*) from possync.raw) + (select count(*) from possync.outbox o join possync.sending d on (o.epoch, o.seq) > (d.epoch, d.seq)) as n`,
       );
       const { rows: open } = await hq.pool.query<{ head: number; captured: number }>(
         'select h.pos as head, (select count(*) from possync.capture) as captured from possync.head h',

@@ -10,10 +10,10 @@ import {
   type DigestedRow,
   type Digests,
 } from '../../db/digest.ts';
-import { ident, literal } from '../../db/sql.ts';
 import { queryOne, withTransaction } from '../../db/transaction.ts';
-import { tablesOf, type Entity } from '../../protocol/entities.ts';
+import type { Entity } from '../../protocol/entities.ts';
 import { VERIFY_MAX_BUCKETS, VERIFY_MAX_ROWS } from '../../protocol/verify.ts';
+import { touchedRecords } from './on-its-way.ts';
 
 export interface StorePosition {
   readonly pos: number;
@@ -132,34 +132,4 @@ export class StoreReader {
 export function bucketsFor(rows: number): number {
   const wanted = 2 ** Math.ceil(Math.log2(Math.max(1, rows / ROWS_A_BUCKET)));
   return Math.min(VERIFY_MAX_BUCKETS, Math.max(LEAST_BUCKETS, wanted));
-}
-
-/** A record's key out of a captured row, in the form of recordKey(). */
-function recordOf(json: string, columns: readonly string[]): string {
-  return `'[' || ${columns.map((column) => `to_json(${json} ->> ${literal(column)})::text`).join(` || ',' || `)} || ']'`;
-}
-
-/** Which of these records some entry behind HQ's position, or an unsealed capture, speaks of. */
-async function touchedRecords(
-  tx: pg.PoolClient,
-  entity: Entity,
-  { epoch, seq }: InboxPosition,
-  records: readonly string[],
-): Promise<ReadonlySet<string>> {
-  if (records.length === 0) return new Set();
-  const parts = tablesOf(entity).map(({ table }) => {
-    const child = entity.children.find((candidate) => candidate.table === table);
-    const columns = child?.parentKey ?? entity.root.key;
-    return `select ${recordOf('w.doc::json', columns)} as record
-       from possync.raw w where w.tbl = ${literal(table)} and w.doc is not null
-     union all
-     select ${recordOf('e', columns)}
-       from possync.outbox o cross join lateral json_array_elements(o.body::json -> ${literal(table)}) e
-      where (o.epoch, o.seq) > ($1::integer, $2::bigint)`;
-  });
-  const { rows } = await tx.query<{ record: string }>(
-    `select distinct t.${ident('record')} from (${parts.join(' union all ')}) t where t.record = any ($3::text[])`,
-    [epoch, seq, records],
-  );
-  return new Set(rows.map(({ record }) => record));
 }

@@ -12,7 +12,7 @@
 import type pg from 'pg';
 import { sqlstateOf } from '../../core/classify.ts';
 import type { Clock } from '../../core/clock.ts';
-import { captureRows } from '../../db/capture-up-rows.ts';
+import { captureRows, ROW_TEXT_SETTINGS } from '../../db/capture-up-rows.ts';
 import { comparedTables } from '../../db/compared.ts';
 import { keyMatches } from '../../db/record-key.ts';
 import { publicTable } from '../../db/sql.ts';
@@ -163,7 +163,8 @@ async function recapture(
   try {
     return await withTransaction(pool, async (tx) => {
       await tx.query(
-        `set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local timezone = 'UTC'; set local synchronous_commit = on`,
+        `set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local synchronous_commit = on;
+         ${ROW_TEXT_SETTINGS.replaceAll(/\bset /g, '; set local ')}`,
       );
       await tx.query(
         `select from ${publicTable(root.table)} x
