@@ -20,7 +20,7 @@ const TIMEOUT_MS = 900_000;
 
 export const p1: Bench = {
   title: 'backlog drain, store → HQ, beside native logical replication',
-  async run({ short, sales = short ? 300 : 200_000, say }): Promise<Report> {
+  async run({ short, sales = short ? 5_000 : 200_000, say }): Promise<Report> {
     const store = await Server.start('store');
     const hq = await Server.start('hq');
     try {
