@@ -10,7 +10,7 @@ import type pg from 'pg';
 import type { Push } from '../src/protocol/messages.ts';
 import { ledgerRound } from '../src/hq/ledger/round.ts';
 import { settleLedger } from '../src/hq/ledger/ledger.ts';
-import { hasMarks } from '../src/hq/ledger/marks.ts';
+import { newestMark } from '../src/hq/ledger/marks.ts';
 import { closeSession } from '../src/demo/cash-office.ts';
 import { addRegister, insertSale, openHq, openSession, openStore } from '../test/support/pos.ts';
 import { stopCluster } from '../test/support/postgres.ts';
@@ -110,7 +110,7 @@ try {
   const idle: number[] = [];
   for (let n = 0; n < 200; n += 1) {
     const from = performance.now();
-    await hasMarks(marked.pool);
+    await newestMark(marked.pool);
     idle.push(performance.now() - from);
   }
   console.log(`  look when nothing is marked: median ${median(idle).toFixed(2)} ms, once a second`);

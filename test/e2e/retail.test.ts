@@ -7,6 +7,8 @@ import { silentLog } from '../../src/core/log.ts';
 import { countDifferences } from '../../src/db/compare.ts';
 import { connect } from '../../src/db/pool.ts';
 import { Chain, type ChainStore } from '../../src/demo/chain.ts';
+import { ledgerFindings } from '../../src/hq/ledger/findings.ts';
+import { settleLedgerInTurn } from '../../src/hq/ledger/ledger.ts';
 import { clusterUrl } from '../support/postgres.ts';
 import { cents, field, idOf, readRetailData, retailFolder, type RetailData } from '../support/retail-data.ts';
 import {
@@ -82,6 +84,7 @@ describe('real retail data', function () {
       assert.equal(await count(chain, 'transfer_receipts'), data.transfers.length);
       const { rows: dead } = await chain.hq.query('select seq from possync.dead');
       assert.deepEqual(dead, []);
+      await assertLedger(chain);
       const seconds = (from: number, to: number): string => ((to - from) / 1_000).toFixed(1);
       console.log(
         `      ${rows + received} rows of ${data.sales.length} baskets: download ${seconds(started, downloaded)} s, ` +
@@ -162,6 +165,21 @@ async function assertDailyTotals(
       total: cents(field(expected, 'total')),
     });
   }
+}
+
+/** Every Z report agrees with the baskets of its session, and nothing is to be acted upon. */
+async function assertLedger(chain: Chain): Promise<void> {
+  assert.ok(await settleLedgerInTurn(chain.hq, AbortSignal.timeout(SETTLE_MS)));
+  const { rows } = await chain.hq.query<{ state: string; reports: number }>(
+    `select coalesce(l.state, 'unknown') as state, count(*) as reports
+       from public.z_reports z left join possync.ledger_z l on l.store_id = z.store_id and l.z_id = z.id group by l.state`,
+  );
+  assert.deepEqual(
+    rows.map(({ state }) => state),
+    ['complete'],
+  );
+  const found = (await ledgerFindings(chain.hq)).filter(({ note }) => !note);
+  assert.deepEqual(found.slice(0, 5), [], `${found.length} findings`);
 }
 
 async function count(chain: Chain, table: 'sales' | 'products' | 'transfer_receipts'): Promise<number> {

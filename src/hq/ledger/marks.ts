@@ -74,8 +74,18 @@ export async function markStores(tx: Queryable, storeIds: readonly number[]): Pr
   );
 }
 
-export async function hasMarks(db: Queryable): Promise<boolean> {
-  const { rows } = await db.query('select from possync.ledger_marks limit 1');
+/** The id of the newest mark; undefined when nothing is marked. */
+export async function newestMark(db: Queryable): Promise<number | undefined> {
+  const { rows } = await db.query<{ id: number }>(
+    'select m.id from possync.ledger_marks m order by m.id desc limit 1',
+  );
+  return rows[0]?.id;
+}
+
+export async function hasMarks(db: Queryable, upTo: number): Promise<boolean> {
+  const { rows } = await db.query('select from possync.ledger_marks m where m.id <= $1::bigint limit 1', [
+    upTo,
+  ]);
   return rows.length > 0;
 }
 

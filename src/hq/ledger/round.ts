@@ -45,7 +45,11 @@ export interface RoundReport {
   readonly result: 'idle' | 'judged' | 'busy';
   readonly sessions: number;
   readonly marks: number;
+  /** It has marked all that there is of some stores, for the rounds after it. */
+  readonly marked: boolean;
 }
+
+const NOTHING = { sessions: 0, marks: 0, marked: false };
 
 export interface RoundOptions {
   /** Only what is marked of this store. */
@@ -74,17 +78,22 @@ export async function ledgerRound(
            lock table possync.ledger_lock in exclusive mode${inTurn ? '' : ' nowait'}`,
         );
         const marks = await readMarks(tx, storeId);
-        if (marks.ids.length === 0) return { result: 'idle', sessions: 0, marks: 0 };
+        if (marks.ids.length === 0) return { result: 'idle', ...NOTHING };
         await judge(tx, marks);
         await deleteMarks(tx, marks.ids);
-        return { result: 'judged', sessions: marks.sessions.length, marks: marks.ids.length };
+        return {
+          result: 'judged',
+          sessions: marks.sessions.length,
+          marks: marks.ids.length,
+          marked: marks.stores.length > 0,
+        };
       },
       { isolation: 'repeatable read' },
     );
   } catch (error) {
     const state = sqlstateOf(error);
-    if (state === LOCK_NOT_AVAILABLE && !inTurn) return { result: 'busy', sessions: 0, marks: 0 };
-    if (state === SERIALIZATION_FAILURE) return { result: 'busy', sessions: 0, marks: 0 };
+    if (state === LOCK_NOT_AVAILABLE && !inTurn) return { result: 'busy', ...NOTHING };
+    if (state === SERIALIZATION_FAILURE) return { result: 'busy', ...NOTHING };
     throw error;
   }
 }
