@@ -69,7 +69,7 @@ export class BenchHq {
   }
 }
 
-/** An enrolled store with one register and an open session; its daemon starts when asked. */
+/** An enrolled store with one register; its daemon starts when asked. */
 export class BenchStore {
   readonly storeId: number;
   readonly code: string;
@@ -77,7 +77,6 @@ export class BenchStore {
   readonly db: pg.Client;
   readonly pool: pg.Pool;
   readonly registerId = uuidv7();
-  readonly sessionId = uuidv7();
   readonly #dir: string;
   process: TestProcess | undefined;
 
@@ -102,11 +101,6 @@ export class BenchStore {
     await db.query(
       `insert into public.registers (id, store_id, code, name) values ($1::uuid, $2::int, 'R1', 'Register 1')`,
       [store.registerId, id],
-    );
-    await db.query(
-      `insert into public.register_sessions (id, store_id, register_id, user_id, status, opened_at)
-       values ($1::uuid, $2::int, $3::uuid, $4::uuid, 'open', now())`,
-      [store.sessionId, id, store.registerId, uuidv7()],
     );
     return store;
   }

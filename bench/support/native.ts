@@ -49,7 +49,7 @@ end $$;`,
 ).join('\n')}`;
 
 export class Native {
-  readonly till = { storeId: 1, registerId: uuidv7(), sessionId: uuidv7() };
+  readonly till = { storeId: 1, registerId: uuidv7() };
   readonly publisher: pg.Client;
   readonly subscriber: pg.Client;
 
@@ -68,6 +68,7 @@ export class Native {
     await installSales(publisher, {
       columns: 'store_id, business_date, ',
       values: 'v_sale.store_id, v_sale.business_date, ',
+      sessions: false,
     });
     await subscriber.query(SUBSCRIBER);
     await subscriber.query(

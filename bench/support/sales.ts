@@ -11,10 +11,28 @@ export interface Backlog {
 
 export const ROWS_PER_SALE = 7.5;
 
-/** `children`: further columns of lines and payments, and their values (`v_sale` is the header just written). */
+/** What a cashier takes in a shift: nobody sells for months in one session, and the ledger judges by the session. */
+const SALES_PER_SESSION = 250;
+
+/** What a till does when a shift ends: the old session closes, another opens. */
+const NEXT_SHIFT = `
+    update public.register_sessions x set status = 'closed', closed_at = now()
+     where x.register_id = p_register and x.status = 'open';
+    insert into public.register_sessions (id, store_id, register_id, user_id, status, opened_at,
+                                          opening_amount)
+    values (v_session, p_store, p_register, '0190a000-0000-7000-8000-000000000009', 'open', now(), 0);`;
+
+/**
+ * `columns`: further columns of lines and payments, and their `values` (`v_sale` is the header just written);
+ * `sessions`: whether there are tables for the sessions.
+ */
 export async function installSales(
   db: Queryable,
-  { columns = '', values = '' }: { columns?: string; values?: string } = {},
+  {
+    columns = '',
+    values = '',
+    sessions = true,
+  }: { columns?: string; values?: string; sessions?: boolean } = {},
 ): Promise<void> {
   await db.query(`create schema bench`);
   await db.query(`
@@ -23,14 +41,18 @@ create function bench.uuid7() returns uuid language sql volatile as $$
           || substr(md5(random()::text), 1, 3) || '8' || substr(md5(random()::text), 1, 15))::uuid
 $$`);
   await db.query(`
-create procedure bench.sell(p_store integer, p_register uuid, p_session uuid, p_sales integer, inout first_id uuid, inout last_id uuid)
+create procedure bench.sell(p_store integer, p_register uuid, p_sales integer, inout first_id uuid, inout last_id uuid)
 language plpgsql as $$
 declare v_sale public.sales;
+        v_session uuid;
 begin
   for i in 1 .. p_sales loop
+    if (i - 1) % ${SALES_PER_SESSION} = 0 then
+      v_session := bench.uuid7();${sessions ? NEXT_SHIFT : ''}
+    end if;
     insert into public.sales (id, store_id, register_id, session_id, cashier_id, kind, status, receipt_number,
                               subtotal, tax_total, total, occurred_at, business_date)
-    values (bench.uuid7(), p_store, p_register, p_session, '0190a000-0000-7000-8000-000000000009', 'sale', 'completed',
+    values (bench.uuid7(), p_store, p_register, v_session, '0190a000-0000-7000-8000-000000000009', 'sale', 'completed',
             'R1-' || i, 5000 + i % 900, 400, 5400 + i % 900, clock_timestamp(), current_date)
     returning * into v_sale;
     insert into public.sale_lines (${columns}sale_id, line_no, product_id, sku, name, quantity, unit_price, tax, total)
@@ -48,15 +70,15 @@ end $$`);
 
 export async function writeSales(
   db: Queryable,
-  till: { readonly storeId: number; readonly registerId: string; readonly sessionId: string },
+  till: { readonly storeId: number; readonly registerId: string },
   sales: number,
 ): Promise<Backlog> {
   // How fast the backlog is written is not what is measured.
   await db.query('set synchronous_commit = off');
   const { first_id: firstId, last_id: lastId } = await queryOne<{ first_id: string; last_id: string }>(
     db,
-    'call bench.sell($1::int, $2::uuid, $3::uuid, $4::int, null, null)',
-    [till.storeId, till.registerId, till.sessionId, sales],
+    'call bench.sell($1::int, $2::uuid, $3::int, null, null)',
+    [till.storeId, till.registerId, sales],
   );
   await db.query('set synchronous_commit = on');
   return { firstId, lastId };
