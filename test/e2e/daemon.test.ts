@@ -182,9 +182,11 @@ describe('the daemon', function () {
       statusListen: null,
       log,
     });
-    assert.equal((await store.link()).state, 'idle');
+    await until(async () => (await store.link()).state === 'idle', {
+      what: 'the daemon waits for a credential',
+    });
     await copyFile(join(store.stateDir, 'credential'), join(stateDir, 'credential'));
-    await store.untilLight('green', 10_000);
+    await store.untilLight('green');
     await daemon.stop();
     assert.equal((await store.link()).indicator, 'red', 'a stopped daemon leaves a red light behind');
     await rm(hidden, { recursive: true });

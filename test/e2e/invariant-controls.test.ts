@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { queryOne } from '../../src/db/transaction.ts';
 import { Mirror } from '../../src/store/mirror/mirror.ts';
+import { jsonOf } from '../support/bodies.ts';
 import { fetchFrom, NEVER, pull, seal } from '../support/feed.ts';
 import {
   addRegister,
@@ -195,7 +196,7 @@ describe('the way up without one of its rules', () => {
     await hq.db.query(`begin; set local possync.applying = 'on'`);
     await hq.db.query('select possync.apply_batch(7, $1::bigint[], $2::text[])', [
       rows.map(({ seq }) => seq),
-      rows.map(({ body }) => body),
+      rows.map(({ body }) => jsonOf(body)),
     ]);
     const half = await queryOne<{ headers: number; lines: number }>(
       hq.db,

@@ -286,7 +286,7 @@ describe('the clock of the store', function () {
       `select o.body from possync.outbox o where o.body like '%2026-10-25%' order by o.seq`,
     );
     assert.equal(rows.length, 2);
-    for (const { body } of rows) assert.match(body, /2026-10-25T0[01]:30:00\+00:00/);
+    for (const { body } of rows) assert.match(body, /"2026-10-25 0[01]:30:00\+00"/);
     await store.close();
   });
 
