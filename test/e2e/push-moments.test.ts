@@ -166,7 +166,8 @@ describe('a daemon that dies in a push', function () {
     assert.ok(dead.atHq > dead.acked, 'HQ has committed what the store does not know to be there');
     const { waiting } = await queryOne<{ waiting: number }>(
       store.pool,
-      'select count(*) as waiting from possync.outbox o where o.acked_at is null and o.seq <= $1::bigint',
+      `select count(*) as waiting from possync.outbox o join possync.sending d on (o.epoch, o.seq) > (d.epoch, d.seq)
+        where o.seq <= $1::bigint`,
       [dead.atHq],
     );
     assert.equal(waiting, dead.atHq - dead.acked);
