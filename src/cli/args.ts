@@ -38,6 +38,12 @@ export class Args {
     return typeof value === 'string' ? value : undefined;
   }
 
+  /** An option that takes several values. */
+  list(name: string): readonly string[] {
+    const value = this.#options[name];
+    return Array.isArray(value) ? value.filter((each): each is string => typeof each === 'string') : [];
+  }
+
   required(name: string): string {
     const value = this.text(name);
     if (value === undefined || value === '') throw new PossyncError('PS-USAGE', `${flagOf(name)} is missing`);
@@ -46,6 +52,10 @@ export class Args {
 
   flag(name: string): boolean {
     return this.#options[name] === true;
+  }
+
+  given(name: string): boolean {
+    return this.#options[name] !== undefined && this.#options[name] !== false;
   }
 
   integer(name: string): number | undefined {

@@ -20,6 +20,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       'possync status',
       'possync status --wait drained --timeout 60',
       'possync status --json | jq .connection',
+      'possync status --behind 10m --sort oldest',
     ],
     options: [
       ['--short', 'one line'],
@@ -28,6 +29,12 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['--watch [interval]', 'show it again and again (default every 2s); in a pipe one line per change'],
       ['--all', 'at HQ: connected stores as well, however many'],
       ['--red', 'at HQ: only stores that are not connected'],
+      [
+        '--behind <duration>',
+        'at HQ: only stores in which something has waited so long, or that did not sync',
+      ],
+      ['--store <code...>', 'at HQ: only these stores; 00* = all whose code begins with 00'],
+      ['--sort <order>', 'at HQ: trouble (red first; the default), oldest, since or store'],
     ],
     settings: ['stateDir'],
     load: () => import('./commands/status.ts'),

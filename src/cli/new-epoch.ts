@@ -6,7 +6,7 @@ import { planReEnrol, reEnrolStore, type ReEnrolReport } from '../store/outbox/r
 import type { Answer, Context } from './context.ts';
 import { socketPath, tellDaemon } from './daemon-socket.ts';
 import { connectToHq } from './hq-connection.ts';
-import { plural } from './render/format.ts';
+import { plural } from '../core/quantities.ts';
 
 const reportSchema = z.object({
   epoch: z.int(),

@@ -4,7 +4,8 @@
  * Read in one snapshot, so that head, cursors and queues of one answer fit together.
  */
 import type pg from 'pg';
-import { ERRORS, type ErrorCode } from '../core/errors.ts';
+import { documentHead, type DocumentHead } from '../core/document.ts';
+import { ERRORS, EXIT, type ErrorCode } from '../core/errors.ts';
 import { captureFault } from '../db/health.ts';
 import { withTransaction } from '../db/transaction.ts';
 import { CLOSE } from '../protocol/http.ts';
@@ -12,6 +13,7 @@ import {
   FRESH_MS,
   OFFLINE_AFTER_MS,
   STALLED_AFTER_MS,
+  STATUS_SCHEMA,
   type ConnectionView,
   type HqStatusView,
   type HqStoreView,
@@ -36,7 +38,6 @@ export async function readHqStatus(pool: pg.Pool, { storeId }: HqStatusOptions =
       const fault = await captureFault(tx, 'hq');
       const credentials = await readCredentials(tx, storeId);
       const stores = rows.map((row) => storeView(row, types.get(row.id), credentials.stores.get(row.id)));
-      const serving = stores.filter(isServing);
       return {
         role: 'hq' as const,
         head,
@@ -44,14 +45,7 @@ export async function readHqStatus(pool: pg.Pool, { storeId }: HqStatusOptions =
           state: fault === undefined ? ('ok' as const) : ('failing' as const),
           reason: fault ?? null,
         },
-        summary: {
-          stores: stores.length,
-          connected: serving.filter((store) => store.connection.indicator === 'green').length,
-          disconnected: serving.filter((store) => store.connection.indicator === 'red').length,
-          stalled: stores.filter((store) => store.stalled).length,
-          parked: stores.reduce((sum, store) => sum + store.upstream.parked, 0),
-          findings: stores.reduce((sum, store) => sum + store.findings, 0),
-        },
+        summary: summaryOf(stores),
         tls: credentials.tls,
         alerts: credentials.alerts,
         stores,
@@ -61,9 +55,26 @@ export async function readHqStatus(pool: pg.Pool, { storeId }: HqStatusOptions =
   );
 }
 
+export function summaryOf(stores: readonly HqStoreView[]): HqStatusView['summary'] {
+  const serving = stores.filter(isServing);
+  return {
+    stores: stores.length,
+    connected: serving.filter((store) => store.connection.indicator === 'green').length,
+    disconnected: serving.filter((store) => store.connection.indicator === 'red').length,
+    stalled: stores.filter((store) => store.stalled).length,
+    parked: stores.reduce((sum, store) => sum + store.upstream.parked, 0),
+    findings: stores.reduce((sum, store) => sum + store.findings, 0),
+  };
+}
+
 /** A store that ought to be connected: enrolled and not deactivated. */
 export function isServing(store: Pick<HqStoreView, 'status'>): boolean {
   return store.status === 'active' || store.status === 'offline';
+}
+
+/** What `possync status --json` prints and /api/v1/status answers. */
+export function statusDocument(view: HqStatusView, nowMs: number): DocumentHead & HqStatusView {
+  return { ...documentHead(STATUS_SCHEMA, isGreen(view) ? EXIT.ok : EXIT.no, nowMs), ...view };
 }
 
 /** Green at HQ = every store that ought to be connected is. */

@@ -5,6 +5,7 @@ import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
 import { oncePer } from '../core/shared-answer.ts';
 import type { HqStatusView } from '../protocol/status.ts';
+import { statusRoutes } from './dashboard/routes.ts';
 import { HqMetrics } from './metrics/hq-metrics.ts';
 
 export interface WatchPortOptions {
@@ -32,7 +33,7 @@ export class WatchPort implements Service {
       name: this.name,
       listen,
       log,
-      routes: new Map([['GET /metrics', this.metrics.handler]]),
+      routes: new Map([['GET /metrics', this.metrics.handler], ...statusRoutes(shared, clock)]),
     });
   }
 

@@ -3,6 +3,9 @@
  * null = unknown, never 0 or false. Times are RFC 3339, durations milliseconds, money cents.
  */
 
+/** Additive within this number: fields come, none goes or changes its meaning. */
+export const STATUS_SCHEMA = 'possync.status/1';
+
 /** Since then without a successful sync in either direction a store is offline. */
 export const OFFLINE_AFTER_MS = 15 * 60_000;
 /** A state written by another process and older than this is history. */

@@ -24,6 +24,7 @@ import type { StoreStatusView } from '../protocol/status.ts';
 import { LightWatchers, lightPicture, type Light } from './indicator.ts';
 import type { PullResult } from './mirror/mirror.ts';
 import type { DiagnoseService } from './options.ts';
+import { statusDocument } from './status.ts';
 import type { ReEnrolReport } from './outbox/re-enrol.ts';
 import type { VerifyJobs } from './verify/jobs.ts';
 
@@ -144,7 +145,10 @@ export class LocalApi implements Service {
           return Promise.resolve({ status: green ? 200 : 503, body: { status, ...light }, type: HEALTH });
         },
       ],
-      ['GET /api/v1/status', async () => ({ status: 200, body: await status() })],
+      [
+        'GET /api/v1/status',
+        async () => ({ status: 200, body: statusDocument(await status(), this.#options.clock.now()) }),
+      ],
       ['GET /api/v1/events', () => Promise.resolve(this.#watchers.events())],
       [
         'GET /indicator.svg',

@@ -5,7 +5,8 @@
  * seconds; so the answer is the same from the daemon, and possible without it.
  */
 import type pg from 'pg';
-import { ERRORS, isErrorCode, type ErrorCode, type PossyncError } from '../core/errors.ts';
+import { documentHead, type DocumentHead } from '../core/document.ts';
+import { ERRORS, EXIT, isErrorCode, type ErrorCode, type PossyncError } from '../core/errors.ts';
 import { captureFault, type DatabaseFault } from '../db/health.ts';
 import { withTransaction } from '../db/transaction.ts';
 import { expiryWarning } from '../protocol/expiry.ts';
@@ -13,6 +14,7 @@ import {
   FRESH_MS,
   OFFLINE_AFTER_MS,
   STALLED_AFTER_MS,
+  STATUS_SCHEMA,
   type ConnectionView,
   type DatabaseView,
   type ReasonView,
@@ -103,6 +105,12 @@ export async function readStoreStatus(
     },
     { isolation: 'repeatable read', readOnly: true },
   );
+}
+
+/** What `possync status --json` prints and /api/v1/status answers. */
+export function statusDocument(view: StoreStatusView, nowMs: number): DocumentHead & StoreStatusView {
+  const exit = view.connection.indicator === 'green' ? EXIT.ok : EXIT.no;
+  return { ...documentHead(STATUS_SCHEMA, exit, nowMs), ...view };
 }
 
 /** A till that cannot write is told by PostgreSQL alone; so the disk itself is looked at. */

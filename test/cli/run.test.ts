@@ -7,7 +7,7 @@ import {
   formatCents,
   formatCount,
   formatDuration,
-} from '../../src/cli/render/format.ts';
+} from '../../src/core/quantities.ts';
 import { cleanStream, CURSOR } from '../../src/cli/render/clean.ts';
 import { renderTable } from '../../src/cli/render/table.ts';
 import { createTerm, type TermFlags } from '../../src/cli/render/term.ts';

@@ -67,10 +67,15 @@ describe('the daemon', function () {
     const socket = { socketPath: store.running.socketPath };
     assert.equal((await stat(store.running.socketPath)).mode & 0o777, 0o660);
     const status = (await local(socket, 'GET', '/api/v1/status')).json as {
+      schema: string;
+      exit_code: number;
       source: string;
       connection: { indicator: string };
     };
-    assert.deepEqual([status.source, status.connection.indicator], ['daemon', 'green']);
+    assert.deepEqual(
+      [status.schema, status.exit_code, status.source, status.connection.indicator],
+      ['possync.status/1', 0, 'daemon', 'green'],
+    );
 
     await hq.pool.query(`insert into public.roles (id, name) values (gen_random_uuid(), 'fresh')`);
     const pulled = await local(socket, 'POST', '/api/v1/pull?fresh=1');

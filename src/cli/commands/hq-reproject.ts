@@ -4,7 +4,7 @@ import { readEntities } from '../../db/own-types.ts';
 import { reproject } from '../../hq/feed/reproject.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
-import { plural } from '../render/format.ts';
+import { plural } from '../../core/quantities.ts';
 
 export async function run(context: Context, args: Args): Promise<Answer> {
   const type = args.at(0);

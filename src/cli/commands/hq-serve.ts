@@ -13,7 +13,7 @@ import { readTlsFiles } from '../../hq/tls-files.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
 import { databaseName } from '../database-name.ts';
-import { formatDuration, plural } from '../render/format.ts';
+import { formatDuration, plural } from '../../core/quantities.ts';
 import { openServerLog } from '../server-log.ts';
 
 export async function run(context: Context, args: Args): Promise<Answer | ExitCode> {
@@ -82,6 +82,7 @@ async function announce(context: Context, { url, watchUrl }: RunningHq, tookMs: 
       pid: process.pid,
       possync: VERSION,
       stores: summary.stores,
+      dashboard_url: watchUrl === undefined ? null : `${watchUrl}/`,
       metrics_url: watchUrl === undefined ? null : `${watchUrl}/metrics`,
       took_ms: tookMs,
     };
@@ -92,7 +93,7 @@ async function announce(context: Context, { url, watchUrl }: RunningHq, tookMs: 
         `  listening   ${address}\n` +
         `  database    ${databaseName(context.config.databaseUrl)}\n` +
         `  stores      ${plural(summary.stores, 'store')} registered\n` +
-        (watchUrl === undefined ? '' : `  metrics     ${watchUrl}/metrics\n`) +
+        (watchUrl === undefined ? '' : `  dashboard   ${watchUrl}/    metrics ${watchUrl}/metrics\n`) +
         `  log         ${context.config.logDir}/hq-server.log\n` +
         `Ready in ${formatDuration(tookMs)}. Ctrl-C to stop.\n`,
     );

@@ -5,7 +5,7 @@ import { showStore } from '../../hq/stores/stores.ts';
 import { commandActor } from '../actor.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
-import { formatCount } from '../render/format.ts';
+import { formatCount } from '../../core/quantities.ts';
 import { parseSeq } from './queue-show.ts';
 
 export async function run(context: Context, args: Args): Promise<Answer> {

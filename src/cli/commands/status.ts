@@ -1,12 +1,12 @@
 /** `possync status`: one light, and beside it what waits; exit 0 green, 1 red or the wait ran out, 69 cannot tell. */
 import { EXIT, PossyncError, type ExitCode } from '../../core/errors.ts';
+import { STATUS_SCHEMA } from '../../protocol/status.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
 import { jsonDocument } from '../render/json.ts';
 import { CURSOR } from '../render/clean.ts';
 import type { Side } from '../status/side.ts';
 
-const SCHEMA = 'possync.status/1';
 const WAIT_MS_DEFAULT = 60_000;
 const POLL_MS = 200;
 const WATCH_MS_DEFAULT = 2_000;
@@ -23,9 +23,9 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
     const view = await side.read();
     const exit = (reached ?? side.isGreen(view)) ? EXIT.ok : EXIT.no;
     return {
-      schema: SCHEMA,
+      schema: STATUS_SCHEMA,
       exit,
-      body: { ...view, ...(waitFor === undefined ? {} : { wait: { for: waitFor, reached } }) },
+      body: { ...side.shown(view), ...(waitFor === undefined ? {} : { wait: { for: waitFor, reached } }) },
       text: (paint) => {
         if (reached === false) context.note(`not ${waitFor ?? ''} within ${timeoutMs / 1_000} s`);
         return args.flag('short') ? side.short(paint, view) : side.render(paint, view);
@@ -47,12 +47,23 @@ async function openSide(context: Context, args: Args): Promise<Side<object>> {
   if (found?.role === 'hq') {
     const { HqSide } = await import('../status/hq.ts');
     const { showStore } = await import('../../hq/stores/stores.ts');
+    const { SORTS } = await import('../../hq/status-select.ts');
     const storeId = code === undefined ? undefined : (await showStore(found.pool, code)).id;
-    return new HqSide(context, found.pool, storeId, {
+    return new HqSide(context, found.pool, {
+      storeId,
+      codes: args.list('store'),
       all: args.flag('all'),
       red: args.flag('red'),
+      behindMs: args.durationMs('behind'),
+      sort: args.choice('sort', SORTS) ?? 'trouble',
     });
   }
+  const onlyAtHq = ['red', 'behind', 'store', 'sort'].find((name) => args.given(name));
+  if (onlyAtHq !== undefined)
+    throw new PossyncError(
+      'PS-WRONG-SIDE',
+      `--${onlyAtHq} chooses among the stores of HQ; this is one store`,
+    );
   const { StoreSide } = await import('../status/store.ts');
   return new StoreSide(context, found?.pool);
 }
@@ -84,8 +95,10 @@ async function watchSide(context: Context, side: Side<object>, everyMs: number):
     const exit = side.isGreen(view) ? EXIT.ok : EXIT.no;
     const short = side.short(term.out, view);
     if (term.json) {
-      const facts = short + JSON.stringify(view).replace(/"[a-z_]*(_at|_ms)":("[^"]*"|\d+|null)/g, '');
-      if (facts !== last) stdout.write(jsonDocument(SCHEMA, exit, { ...view }, clock.now()));
+      const facts =
+        short + JSON.stringify(side.shown(view)).replace(/"[a-z_]*(_at|_ms)":("[^"]*"|\d+|null)/g, '');
+      if (facts !== last)
+        stdout.write(jsonDocument(STATUS_SCHEMA, exit, { ...side.shown(view) }, clock.now()));
       last = facts;
     } else if (term.out.cursor) {
       stdout.write(CURSOR.home + side.render(term.out, view));

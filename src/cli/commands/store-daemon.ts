@@ -10,7 +10,7 @@ import type { Args } from '../args.ts';
 import type { Context } from '../context.ts';
 import { databaseName } from '../database-name.ts';
 import { diagnoseService } from '../diagnose/in-daemon.ts';
-import { formatCount } from '../render/format.ts';
+import { formatCount } from '../../core/quantities.ts';
 import { openServerLog } from '../server-log.ts';
 
 export async function run(context: Context, args: Args): Promise<ExitCode> {

@@ -2,7 +2,7 @@
 import { EXIT } from '../../core/errors.ts';
 import { readHqStatus } from '../../hq/status.ts';
 import type { Answer, Context } from '../context.ts';
-import { plural } from '../render/format.ts';
+import { plural } from '../../core/quantities.ts';
 import { renderTable } from '../render/table.ts';
 import { STATUS_WORDS, storeBody } from '../store-view.ts';
 import { listStores } from '../../hq/stores/stores.ts';

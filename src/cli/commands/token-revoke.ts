@@ -5,7 +5,7 @@ import { revokeTokens, untilCut } from '../../hq/stores/revoke.ts';
 import { commandActor } from '../actor.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
-import { plural } from '../render/format.ts';
+import { plural } from '../../core/quantities.ts';
 import { noteRevocation, readEnds } from '../token/revocations-file.ts';
 
 const TIMEOUT_MS = 20_000;

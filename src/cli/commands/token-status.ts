@@ -4,7 +4,7 @@ import { tidyPrevious } from '../../store/credential.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
 import { connectToHq } from '../hq-connection.ts';
-import { formatDuration } from '../render/format.ts';
+import { formatDuration } from '../../core/quantities.ts';
 
 const WARN_MS = 14 * 86_400_000;
 const TIMEOUT_MS = 10_000;

@@ -7,7 +7,7 @@ import { showStore } from '../../hq/stores/stores.ts';
 import type { HqStoreView } from '../../protocol/status.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
-import { formatAgo, formatCount, formatDuration, plural } from '../render/format.ts';
+import { formatAgo, formatCount, formatDuration, plural } from '../../core/quantities.ts';
 import { renderTable } from '../render/table.ts';
 import type { Paint } from '../render/term.ts';
 

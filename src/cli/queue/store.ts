@@ -12,7 +12,7 @@ import {
 } from '../../store/outbox/queue.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
-import { formatAgo, formatBytes, formatCount, formatDuration } from '../render/format.ts';
+import { formatAgo, formatBytes, formatCount, formatDuration } from '../../core/quantities.ts';
 import { renderTable } from '../render/table.ts';
 import type { Paint } from '../render/term.ts';
 import type { DocumentName } from '../schemas/documents.ts';

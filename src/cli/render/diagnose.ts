@@ -2,7 +2,7 @@
 import { LAYER_TITLES, LAYERS, type CheckResult, type Layer } from '../../diagnose/check.ts';
 import type { Report } from '../../diagnose/diagnose.ts';
 import { redact } from '../../core/secret.ts';
-import { formatCount } from './format.ts';
+import { formatCount } from '../../core/quantities.ts';
 import type { Paint } from './term.ts';
 
 export interface RenderOptions {

@@ -1,7 +1,7 @@
 /** The frame of every JSON document that a command prints. */
+import { documentHead } from '../../core/document.ts';
 import type { ExitCode, PossyncError } from '../../core/errors.ts';
 import { redact } from '../../core/secret.ts';
-import { VERSION } from '../../core/version.ts';
 import type { DocumentName } from '../schemas/documents.ts';
 
 /** One line: consumers may read it as JSON Lines, people have jq. */
@@ -11,13 +11,7 @@ export function jsonDocument(
   body: Readonly<Record<string, unknown>>,
   nowMs: number,
 ): string {
-  const head = {
-    schema,
-    generated_at: new Date(nowMs).toISOString(),
-    possync: VERSION,
-    exit_code: exitCode,
-  };
-  return `${JSON.stringify({ ...head, ...body })}\n`;
+  return `${JSON.stringify({ ...documentHead(schema, exitCode, nowMs), ...body })}\n`;
 }
 
 export function jsonError(error: PossyncError, nowMs: number): string {

@@ -1,6 +1,6 @@
 /** `possync ledger` as text: a line of counts for each store, the reports that are shown, and what was found. */
 import type { State } from '../../hq/ledger/judge.ts';
-import { formatCount, plural } from './format.ts';
+import { formatCount, plural } from '../../core/quantities.ts';
 import { renderTable } from './table.ts';
 import type { Paint } from './term.ts';
 

@@ -1,13 +1,13 @@
 /** `possync status` at HQ, as text: one line of sums, then the stores that need somebody. */
-import type { HqStatusView, HqStoreView } from '../../protocol/status.ts';
-import { formatAgo, formatCount, formatDuration, plural } from './format.ts';
+import { isBehind, isRemembered, whyOf } from '../../hq/status-select.ts';
+import type { HqStatusView, HqStoreView, TodayView } from '../../protocol/status.ts';
+import { formatAgo, formatCents, formatCount, formatDuration, plural } from '../../core/quantities.ts';
 import { renderTable } from './table.ts';
 import type { Paint } from './term.ts';
 
 export interface HqRenderOptions {
+  /** Every store that is given: somebody has chosen them. */
   readonly all: boolean;
-  /** Only stores that are not connected. */
-  readonly red: boolean;
 }
 
 /** Up to this many stores are shown in any case: a small chain wants to see its stores. */
@@ -17,17 +17,13 @@ export function renderHqStatus(
   paint: Paint,
   status: HqStatusView,
   nowMs: number,
-  { all, red }: HqRenderOptions,
+  { all }: HqRenderOptions,
 ): string {
   const { summary, stores } = status;
-  if (stores.length === 0)
+  if (summary.stores === 0)
     return 'HQ   no stores yet: possync stores add CODE --name NAME --time-zone ZONE\n';
   const trouble = stores.filter((store) => store.connection.indicator === 'red' || isBehind(store));
-  const shown = red
-    ? stores.filter((store) => store.connection.indicator === 'red')
-    : all || stores.length <= SHOW_ALL_UP_TO
-      ? stores
-      : trouble;
+  const shown = all || stores.length <= SHOW_ALL_UP_TO ? stores : trouble;
   const hidden = stores.length - shown.length;
   return (
     renderHqShort(paint, status) +
@@ -71,20 +67,6 @@ export function renderHqShort(paint: Paint, { summary, head, alerts }: HqStatusV
   return `HQ   head ${head}   ${facts.join('   ')}\n`;
 }
 
-function isBehind(store: HqStoreView): boolean {
-  return (
-    store.stalled ||
-    store.upstream.parked > 0 ||
-    store.findings > 0 ||
-    store.upstream.halted !== null ||
-    store.downstream.pending > 0
-  );
-}
-
-function isRemembered(store: HqStoreView): boolean {
-  return store.connection.indicator === 'red' && store.upstream.queued !== null;
-}
-
 function storeTable(paint: Paint, stores: readonly HqStoreView[], nowMs: number): string {
   const { glyphs } = paint;
   const rows = stores.map((store) => {
@@ -105,26 +87,30 @@ function storeTable(paint: Paint, stores: readonly HqStoreView[], nowMs: number)
       formatCount(store.downstream.pending),
       tokenText(store, nowMs),
       store.software?.replace(/^possync /, '') ?? '?',
+      todayText(store.today),
     ];
   });
   return renderTable(
     paint,
-    ['STORE', 'NAME', 'LINK', 'FOR', 'WHY', 'QUEUED', 'OLDEST', 'LAST SALE', 'DOWN-LAG', 'TOKEN', 'VERSION'],
+    [
+      'STORE',
+      'NAME',
+      'LINK',
+      'FOR',
+      'WHY',
+      'QUEUED',
+      'OLDEST',
+      'LAST SALE',
+      'DOWN-LAG',
+      'TOKEN',
+      'VERSION',
+      'TODAY',
+    ],
     rows,
   )
     .split('\n')
     .map((line) => (line === '' ? '' : `  ${line}`))
     .join('\n');
-}
-
-function whyOf(store: HqStoreView): string {
-  const { connection, upstream, stalled } = store;
-  if (connection.reason !== null) return connection.reason.message;
-  if (upstream.halted !== null) return `halted: ${upstream.halted}`;
-  if (stalled) return 'queue does not move';
-  if (upstream.parked > 0) return `${formatCount(upstream.parked)} parked`;
-  if (store.findings > 0) return plural(store.findings, 'finding');
-  return store.downstream.pending > 0 ? 'catching up' : '';
 }
 
 /** How long its credential is good; `!` = a warning belongs to it, `~` = ordered to rotate and not done yet. */
@@ -133,4 +119,9 @@ function tokenText({ token, rotation }: HqStoreView, nowMs: number): string {
   const left =
     token.expires_at === null ? 'ok' : formatDuration(Math.max(0, Date.parse(token.expires_at) - nowMs));
   return `${left}${token.warning === null ? '' : '!'}${rotation === null ? '' : '~'}`;
+}
+
+/** In the store's own time zone, where it may be another day already. */
+function todayText({ business_date, sales, revenue, tax }: TodayView): string {
+  return `${business_date.slice(5)}: ${plural(sales, 'sale')}, ${formatCents(revenue)} with ${formatCents(tax)} tax`;
 }

@@ -1,6 +1,13 @@
 /** `possync status` in a store, as text: the light first, then both directions, always a word for the cashier. */
 import type { ReasonView, StoreStatusView } from '../../protocol/status.ts';
-import { formatAgo, formatBytes, formatCents, formatCount, formatDuration, plural } from './format.ts';
+import {
+  formatAgo,
+  formatBytes,
+  formatCents,
+  formatCount,
+  formatDuration,
+  plural,
+} from '../../core/quantities.ts';
 import type { Paint } from './term.ts';
 
 const LABEL_WIDTH = 13;

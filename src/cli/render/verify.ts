@@ -1,6 +1,6 @@
 /** What `possync verify` says: a line for a store that is equal, a table for one that is not. */
 import type { Finding, StoreReport, TableReport } from '../../protocol/verify.ts';
-import { formatBytes, formatCount, formatDuration, plural } from './format.ts';
+import { formatBytes, formatCount, formatDuration, plural } from '../../core/quantities.ts';
 import { renderTable } from './table.ts';
 import type { Paint } from './term.ts';
 

@@ -115,6 +115,7 @@ export const readyLine = z.discriminatedUnion('role', [
     pid: count,
     possync: text,
     stores: count,
+    dashboard_url: text.nullable(),
     metrics_url: text.nullable(),
     took_ms: count,
   }),

@@ -1,14 +1,16 @@
 /** `possync status` at HQ: all stores, or one. */
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
+import { PossyncError } from '../../core/errors.ts';
 import { withConnection } from '../../db/transaction.ts';
 import { sealInTurn } from '../../hq/feed/seal.ts';
 import { readHead } from '../../hq/feed/rounds.ts';
 import { isGreen, isServing, readHqStatus } from '../../hq/status.ts';
+import { ofStores, selectStores, type StatusSelection } from '../../hq/status-select.ts';
 import { tellServers } from '../../hq/stores/live.ts';
 import type { HqStatusView } from '../../protocol/status.ts';
 import type { Context } from '../context.ts';
-import { renderHqShort, renderHqStatus, type HqRenderOptions } from '../render/status-hq.ts';
+import { renderHqShort, renderHqStatus } from '../render/status-hq.ts';
 import type { Paint } from '../render/term.ts';
 import type { Side, WaitFor } from './side.ts';
 
@@ -17,6 +19,14 @@ interface Report {
   readonly ask: string | null;
   readonly queued: number;
   readonly cursor: number;
+}
+
+export interface HqSideOptions extends StatusSelection {
+  readonly all: boolean;
+  /** One store, by its code. */
+  readonly storeId: number | undefined;
+  /** Codes and patterns; none = every store. */
+  readonly codes: readonly string[];
 }
 
 /** An answer comes back within a round trip and is written at once; asking more often only makes noise. */
@@ -28,17 +38,26 @@ export class HqSide implements Side<HqStatusView> {
   readonly #context: Context;
   readonly #pool: pg.Pool;
   readonly #storeId: number | undefined;
-  readonly #options: HqRenderOptions;
+  readonly #options: HqSideOptions;
 
-  constructor(context: Context, pool: pg.Pool, storeId: number | undefined, options: HqRenderOptions) {
+  constructor(context: Context, pool: pg.Pool, options: HqSideOptions) {
     this.#context = context;
     this.#pool = pool;
-    this.#storeId = storeId;
+    this.#storeId = options.storeId;
     this.#options = options;
   }
 
-  read(): Promise<HqStatusView> {
-    return readHqStatus(this.#pool, this.#storeId === undefined ? {} : { storeId: this.#storeId });
+  async read(): Promise<HqStatusView> {
+    const { storeId, codes } = this.#options;
+    const view = await readHqStatus(this.#pool, storeId === undefined ? {} : { storeId });
+    if (codes.length === 0) return view;
+    const narrowed = ofStores(view, codes);
+    if (narrowed.stores.length > 0) return narrowed;
+    throw new PossyncError('PS-STORE-UNKNOWN', `no store has a code like ${codes.join(' or ')}`);
+  }
+
+  shown(view: HqStatusView): HqStatusView {
+    return selectStores(view, this.#options, this.#context.clock.now());
   }
 
   isGreen(view: HqStatusView): boolean {
@@ -46,8 +65,9 @@ export class HqSide implements Side<HqStatusView> {
   }
 
   render(paint: Paint, view: HqStatusView): string {
-    const all = this.#options.all || this.#storeId !== undefined;
-    return renderHqStatus(paint, view, this.#context.clock.now(), { ...this.#options, all });
+    const { all, red, behindMs, codes, storeId } = this.#options;
+    const chosen = red === true || behindMs !== undefined || codes.length > 0 || storeId !== undefined;
+    return renderHqStatus(paint, this.shown(view), this.#context.clock.now(), { all: all || chosen });
   }
 
   short(paint: Paint, view: HqStatusView): string {

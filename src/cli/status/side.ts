@@ -6,6 +6,8 @@ export type WaitFor = 'green' | 'drained' | 'caught-up';
 export interface Side<View extends object> {
   read(): Promise<View>;
   isGreen(view: View): boolean;
+  /** The part of it that is shown, as JSON and as text; what it means is judged from the whole. */
+  shown(view: View): View;
   render(paint: Paint, view: View): string;
   short(paint: Paint, view: View): string;
   /**

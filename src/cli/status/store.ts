@@ -1,8 +1,9 @@
 /** `possync status` in a store: the daemon's word, else what it left in the database. */
 import type pg from 'pg';
 import { z } from 'zod';
+import { documentHead } from '../../core/document.ts';
 import { PossyncError } from '../../core/errors.ts';
-import type { StoreStatusView } from '../../protocol/status.ts';
+import { STATUS_SCHEMA, type StoreStatusView } from '../../protocol/status.ts';
 import type { HqClient } from '../../store/link/hq-client.ts';
 import { readMirrorState } from '../../store/mirror/cursor.ts';
 import { countQueue } from '../../store/outbox/queue.ts';
@@ -22,6 +23,8 @@ const documentSchema = z.looseObject({
   upstream: z.looseObject({ queued: z.int() }),
   downstream: z.looseObject({ cursor: z.int() }),
 });
+/** Its head: this command's answer has one of its own, and the daemon may be of another version. */
+const HEAD = new Set<string>(Object.keys(documentHead(STATUS_SCHEMA, 0, 0)));
 const headSchema = z.object({ head: z.int().nonnegative() });
 
 export class StoreSide implements Side<StoreStatusView> {
@@ -51,11 +54,17 @@ export class StoreSide implements Side<StoreStatusView> {
 
   async #fromDaemon(): Promise<StoreStatusView | undefined> {
     const parsed = documentSchema.safeParse(await askDaemon(this.#socket, 'GET', '/api/v1/status'));
-    return parsed.success ? (parsed.data as unknown as StoreStatusView) : undefined;
+    if (!parsed.success) return undefined;
+    const view = Object.fromEntries(Object.entries(parsed.data).filter(([name]) => !HEAD.has(name)));
+    return view as unknown as StoreStatusView;
   }
 
   isGreen(view: StoreStatusView): boolean {
     return view.connection.indicator === 'green';
+  }
+
+  shown(view: StoreStatusView): StoreStatusView {
+    return view;
   }
 
   render(paint: Paint, view: StoreStatusView): string {

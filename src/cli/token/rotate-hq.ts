@@ -13,7 +13,7 @@ import { showStore } from '../../hq/stores/stores.ts';
 import { commandActor } from '../actor.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
-import { formatDuration, plural } from '../render/format.ts';
+import { formatDuration, plural } from '../../core/quantities.ts';
 import { renderTable } from '../render/table.ts';
 import type { Paint } from '../render/term.ts';
 import type { RotateFlags } from './rotate-flags.ts';

@@ -3,7 +3,7 @@ import { EXIT, PossyncError } from '../../core/errors.ts';
 import { readOrderStates, type OrderState } from '../../hq/stores/orders.ts';
 import { showStore } from '../../hq/stores/stores.ts';
 import type { Answer, Context } from '../context.ts';
-import { formatDuration, plural } from '../render/format.ts';
+import { formatDuration, plural } from '../../core/quantities.ts';
 import { renderTable } from '../render/table.ts';
 
 export async function statusOfStores(

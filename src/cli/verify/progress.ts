@@ -1,6 +1,6 @@
 /** How far a long comparison is, on stderr: a line that changes on a terminal, one plain line elsewhere. */
 import type { Context } from '../context.ts';
-import { formatCount, formatDuration } from '../render/format.ts';
+import { formatCount, formatDuration } from '../../core/quantities.ts';
 import { startProgress, type Progress } from '../render/spinner.ts';
 
 /** Before that much is done an estimate would be a guess. */
