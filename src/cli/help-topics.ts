@@ -35,6 +35,7 @@ function environment(): string {
     ...lines,
     ...others,
     '',
+    '  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are read where POSSYNC_PROXY is not set.',
     '  NO_COLOR, FORCE_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM, CI and PGHOST … are honoured as well.',
     '  There is no SYNC_TOKEN: a secret in the environment leaks and cannot be rotated.\n',
   ].join('\n');

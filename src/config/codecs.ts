@@ -1,5 +1,7 @@
 /** How the text of a setting becomes its value: one codec per kind, each with the rule it holds people to. */
 
+import { parseProxy } from '../core/proxy.ts';
+
 export interface Codec<T> {
   /** What a value must look like; completes "must be …". */
   readonly rule: string;
@@ -107,6 +109,11 @@ export function normalizeHqUrl(value: string): string | undefined {
   if (url.hostname === '') return undefined;
   return `${url.protocol}//${url.hostname}:${given ?? 3001}`;
 }
+
+export const httpProxy: Codec<string> = {
+  rule: 'the address of an HTTP proxy such as http://proxy.example.com:8080',
+  parse: (value) => (parseProxy(value.trim()) === undefined ? undefined : value.trim()),
+};
 
 export interface ListenAddress {
   readonly host: string;

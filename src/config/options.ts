@@ -5,6 +5,7 @@ import {
   duration,
   durationOrOff,
   hqUrl,
+  httpProxy,
   integer,
   listenAddress,
   text,
@@ -163,9 +164,9 @@ export const OPTIONS = {
   }),
   proxy: optional<string>({
     env: 'POSSYNC_PROXY',
-    codec: text,
-    shown: 'HTTPS_PROXY',
-    help: 'HTTP proxy towards HQ',
+    codec: httpProxy,
+    shown: 'HTTPS_PROXY unless NO_PROXY',
+    help: 'HTTP proxy towards HQ, for HTTP and WebSocket; it must allow CONNECT',
     secret: true,
   }),
 } as const;

@@ -39,8 +39,8 @@ const LOCAL_CODES = {
   'PS-HOST-NOROUTE': found("check the router's DHCP: it gave this machine no gateway"),
   /** The router does not answer on the local network. */
   'PS-HOST-GATEWAY': found('restart the router or check the switch'),
-  /** A proxy is set in the environment that possync does not use. */
-  'PS-PROXY-ENV': found('set POSSYNC_PROXY to use it, or add HQ to NO_PROXY'),
+  /** A proxy is set in the environment that possync cannot use: only HTTP proxies lead to HQ. */
+  'PS-PROXY-ENV': found('set POSSYNC_PROXY to an HTTP proxy, or add HQ to NO_PROXY'),
   /** The clock of this machine is not synchronised. */
   'PS-HOST-NTP': found('switch it on: sudo timedatectl set-ntp true'),
   /** The machine is overloaded. */
@@ -126,16 +126,6 @@ const NETWORK_CODES = {
   'PS-TCP-SLOW': found('check the line; possync allows for the delay'),
   /** A transparent proxy answers in the name of HQ. */
   'PS-TCP-TRANSPARENT': found('ask for an exception for HQ if TLS or WebSocket fails below'),
-  /** The proxy wants a user name and password. */
-  'PS-PROXY-AUTH': found('put user and password into POSSYNC_PROXY, or ask for an exception for HQ'),
-  /** The proxy forbids the port of HQ. */
-  'PS-PROXY-DENIED': found('ask the network team to allow CONNECT to HQ'),
-  /** The proxy cannot reach HQ. */
-  'PS-PROXY-UPSTREAM': found('ask the network team why the proxy cannot reach HQ'),
-  /** The proxy does not answer. */
-  'PS-PROXY-DOWN': found('correct POSSYNC_PROXY, or ask the network team for the right proxy'),
-  /** The proxy does not know CONNECT. */
-  'PS-PROXY-NOCONNECT': found('use a proxy that allows CONNECT, or none'),
   /** Connected, but no reply to the TLS greeting. */
   'PS-TLS-SILENT': found('look for lost large packets (path.mtu) or a proxy that holds the connection'),
   /** HQ and store have no cipher in common. */

@@ -44,6 +44,28 @@ export const LINK_CODES = {
     retry: 'slow',
     hint: 'allow possync to reach HQ in the firewall of this machine',
   },
+  /** The proxy wants a user name and password. */
+  'PS-PROXY-AUTH': {
+    exit: 69,
+    retry: 'slow',
+    hint: 'put user and password into POSSYNC_PROXY, or ask for an exception for HQ',
+  },
+  /** The proxy forbids the port of HQ. */
+  'PS-PROXY-DENIED': { exit: 69, retry: 'slow', hint: 'ask the network team to allow CONNECT to HQ' },
+  /** The proxy cannot reach HQ. */
+  'PS-PROXY-UPSTREAM': {
+    exit: 69,
+    retry: 'slow',
+    hint: 'ask the network team why the proxy cannot reach HQ',
+  },
+  /** The proxy does not answer. */
+  'PS-PROXY-DOWN': {
+    exit: 69,
+    retry: 'slow',
+    hint: 'correct POSSYNC_PROXY, or ask the network team for the right proxy',
+  },
+  /** The proxy does not know CONNECT. */
+  'PS-PROXY-NOCONNECT': { exit: 69, retry: 'slow', hint: 'use a proxy that allows CONNECT, or none' },
   /** HQ answers without TLS on this port. */
   'PS-TLS-PLAINTEXT': {
     exit: 69,

@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import net from 'node:net';
 import tls from 'node:tls';
+import { connectRequest, proxyAddress } from '../core/proxy.ts';
 import type { Probe } from './check.ts';
 import type { Address, Target } from './facts.ts';
 
@@ -95,29 +96,16 @@ export async function connectHq(probe: Probe): Promise<net.Socket> {
 }
 
 export async function tunnel(probe: Probe, proxy: URL, target: Target): Promise<net.Socket> {
-  const family = net.isIP(proxy.hostname);
+  const { host, port } = proxyAddress(proxy);
+  const family = net.isIP(host);
   const [found] =
     family === 0
-      ? await probe.machine.lookup(proxy.hostname)
-      : [{ address: proxy.hostname, family: family === 6 ? 6 : 4 } as const];
+      ? await probe.machine.lookup(host)
+      : [{ address: host, family: family === 6 ? 6 : 4 } as const];
   if (found === undefined) throw Object.assign(new Error('the proxy has no address'), { code: 'ENOTFOUND' });
-  const socket = await connectTcp(probe, found, Number(proxy.port || 8080));
-  const user = decodeURIComponent(proxy.username);
-  const request = http.request({
-    createConnection: () => socket,
-    method: 'CONNECT',
-    path: `${target.host}:${target.port}`,
-    headers: {
-      host: `${target.host}:${target.port}`,
-      ...(user === ''
-        ? {}
-        : {
-            'proxy-authorization': `Basic ${Buffer.from(
-              `${user}:${decodeURIComponent(proxy.password)}`,
-            ).toString('base64')}`,
-          }),
-    },
-  });
+  const socket = await connectTcp(probe, found, port);
+  const { path, headers } = connectRequest(proxy, target);
+  const request = http.request({ createConnection: () => socket, method: 'CONNECT', path, headers });
   const answered = new Promise<net.Socket>((resolve, reject) => {
     request.once('connect', (response, tunnelled) => {
       if (response.statusCode === 200) resolve(tied(probe, tunnelled));

@@ -15,7 +15,6 @@ import { systemClock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
 import { LoopDelay } from '../core/loop-delay.ts';
 import { ServiceGroup } from '../core/service.ts';
-import { SOFTWARE } from '../core/version.ts';
 import { installTriggers } from '../db/capture.ts';
 import { migrate, requireCurrentSchema } from '../db/migrations.ts';
 import { readEntities } from '../db/own-types.ts';
@@ -28,7 +27,8 @@ import { CredentialWatch } from './credential-watch.ts';
 import { DaemonLock } from './daemon-lock.ts';
 import { helloFrame } from './hello.ts';
 import { readInstance } from './instance.ts';
-import { HqClient } from './link/hq-client.ts';
+import { clientFor } from './link/client-for.ts';
+import type { HqClient } from './link/hq-client.ts';
 import { CONNECT_MS } from './link/http-exchange.ts';
 import { Link } from './link/link.ts';
 import { Puller } from './link/puller.ts';
@@ -181,6 +181,7 @@ class Daemon {
       clock,
       log,
       hqUrl: options.hqUrl,
+      proxies: options.proxies,
       caFile: options.caFile,
       takeUp: () => this.#takeUp(),
       report: (report) => {
@@ -312,14 +313,7 @@ class Daemon {
     await refuseForeign(this.#pool, credential);
     const url = this.#options.hqUrl ?? credential.hqUrl;
     refusePlaintext(url, credential, this.#options.allowPlaintext === true);
-    const caFile = this.#options.caFile ?? credential.caFile;
-    const client = new HqClient({
-      url,
-      credential: credential.token,
-      hqId: credential.hqId,
-      software: SOFTWARE,
-      ...(caFile === undefined ? {} : { caFile }),
-    });
+    const client = clientFor(credential, this.#options);
     this.#client = client;
     this.#credential = credential;
     this.#options.log.info('credential read', {
@@ -327,6 +321,7 @@ class Daemon {
       kid: credential.kid,
       store: credential.code,
       hq: url,
+      ...(client.proxy === undefined ? {} : { proxy: client.proxy }),
     });
     if (sameWay && before !== undefined) {
       this.#swappedInBand = await this.#link.swap(client, credential.token);

@@ -17,6 +17,7 @@ import { PossyncError } from '../core/errors.ts';
 import { isLoopback } from '../core/loopback.ts';
 import { hashSecret, parseCredential, parseEnrolmentToken, type EnrolmentToken } from '../core/secret.ts';
 import { SOFTWARE } from '../core/version.ts';
+import type { ProxySettings } from '../core/proxy.ts';
 import { installTriggers } from '../db/capture.ts';
 import { migrate } from '../db/migrations.ts';
 import { saveOwnTypes } from '../db/own-types.ts';
@@ -45,6 +46,7 @@ export interface InitOptions {
   readonly replace?: boolean;
   /** In place of the address in the token. */
   readonly hqUrl?: string | undefined;
+  readonly proxies?: ProxySettings | undefined;
   readonly caFile?: string | undefined;
   readonly allowPlaintext?: boolean;
   /** The file that describes the chain's own data types; without it those that are kept stay. */
@@ -163,13 +165,14 @@ async function enrolAt(
   hqUrl: string,
   token: EnrolmentToken,
   pending: Pick<StoreCredential, 'token' | 'kid'>,
-  { tokenText = '', caFile, allowPlaintext, replace, signal }: InitOptions,
+  { tokenText = '', caFile, allowPlaintext, proxies, replace, signal }: InitOptions,
 ): Promise<{ credential: StoreCredential; answer: EnrolAnswer }> {
   // The daemon may run in another directory.
   const ca = caFile === undefined ? undefined : isAbsolute(caFile) ? caFile : resolve(caFile);
   const client = new HqClient({
     url: hqUrl,
     software: SOFTWARE,
+    proxies,
     ...(ca === undefined ? {} : { caFile: ca }),
   });
   try {

@@ -1,6 +1,7 @@
 /** What a store daemon is started with; the command line, the demo and the tests fill it in. */
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
+import type { ProxySettings } from '../core/proxy.ts';
 import type { Running } from '../core/service.ts';
 import type { StoreStatusView } from '../protocol/status.ts';
 
@@ -21,6 +22,8 @@ export interface DaemonOptions {
   readonly hqUrl?: string;
   /** Overrides the CA file the store was enrolled with. */
   readonly caFile?: string;
+  /** What decides on a proxy towards HQ; absent: none. */
+  readonly proxies?: ProxySettings;
   /** Allows plain HTTP to an HQ beyond loopback, in addition to what the credential says. */
   readonly allowPlaintext?: boolean;
   /** SYNC_PUSH_INTERVAL; 60 s. */

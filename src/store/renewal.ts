@@ -7,6 +7,7 @@
  *
  * What this machine's clock says is only a reason to ask: whether it is time, HQ's clock decides.
  */
+import type { ProxySettings } from '../core/proxy.ts';
 import { createHash } from 'node:crypto';
 import { toPossyncError } from '../core/classify.ts';
 import type { Clock } from '../core/clock.ts';
@@ -26,6 +27,7 @@ export interface RenewalOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly hqUrl: string | undefined;
+  readonly proxies: ProxySettings | undefined;
   readonly caFile: string | undefined;
   /** The daemon uses the credential file as it is now. */
   readonly takeUp: () => Promise<TakenUp>;
@@ -149,12 +151,13 @@ export class Renewal implements Service {
     },
     why: string,
   ): Promise<RotateResult> {
-    const { stateDir, clock, log, hqUrl, caFile, takeUp } = this.#options;
+    const { stateDir, clock, log, hqUrl, caFile, proxies, takeUp } = this.#options;
     const result = await rotateCredential({
       stateDir,
       clock,
       hqUrl,
       caFile,
+      proxies,
       expiresInMs: null,
       revokeOldNow: false,
       force: false,

@@ -17,9 +17,9 @@ import { randomUUID } from 'node:crypto';
 import { unlink } from 'node:fs/promises';
 import type { Clock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
+import type { ProxySettings } from '../core/proxy.ts';
 import { writeSecretFile } from '../core/secret-file.ts';
 import { formatCredential, hashSecret, newKid, newSecret, parseCredential } from '../core/secret.ts';
-import { SOFTWARE } from '../core/version.ts';
 import type { Whoami } from '../protocol/diag.ts';
 import type { RotationAnswer } from '../protocol/messages.ts';
 import {
@@ -33,7 +33,8 @@ import {
   type RotationNote,
   type StoreCredential,
 } from './credential.ts';
-import { HqClient } from './link/hq-client.ts';
+import { clientFor } from './link/client-for.ts';
+import type { HqClient } from './link/hq-client.ts';
 import { HqSocket } from './link/socket.ts';
 import type { TakenUp } from './local-api.ts';
 import { withTokenLock } from './token-lock.ts';
@@ -47,6 +48,7 @@ export interface RotateOptions {
   /** In place of the address in the credential. */
   readonly hqUrl?: string | undefined;
   readonly caFile?: string | undefined;
+  readonly proxies?: ProxySettings | undefined;
   readonly graceMs: number;
   /** null = as HQ is set. */
   readonly expiresInMs: number | null;
@@ -271,14 +273,7 @@ class RotationRun {
   }
 
   async #with<T>(credential: StoreCredential, work: (client: HqClient) => Promise<T>): Promise<T> {
-    const caFile = this.#options.caFile ?? credential.caFile;
-    const client = new HqClient({
-      url: this.#options.hqUrl ?? credential.hqUrl,
-      credential: credential.token,
-      hqId: credential.hqId,
-      software: SOFTWARE,
-      ...(caFile === undefined ? {} : { caFile }),
-    });
+    const client = clientFor(credential, this.#options);
     try {
       return await work(client);
     } finally {

@@ -31,12 +31,18 @@ export class Authority {
     return authority;
   }
 
-  /** For localhost and 127.0.0.1, written to `certFile` and `keyFile` if given. */
+  /** For localhost, 127.0.0.1 and `name`, written to `certFile` and `keyFile` if given. */
   async issue({
     days = 10,
     subject = 'hq',
+    name = 'localhost',
     into,
-  }: { days?: number; subject?: string; into?: ServerCertificate } = {}): Promise<ServerCertificate> {
+  }: {
+    days?: number;
+    subject?: string;
+    name?: string;
+    into?: ServerCertificate;
+  } = {}): Promise<ServerCertificate> {
     this.#count += 1;
     const base = join(this.#dir, `server-${this.#count}`);
     const files = into ?? { certFile: `${base}.pem`, keyFile: `${base}.key` };
@@ -44,7 +50,7 @@ export class Authority {
       ...['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'],
       ...['-keyout', `${base}.new.key`, '-out', `${base}.csr`, '-subj', `/CN=${subject}`],
     ]);
-    await writeFile(`${base}.ext`, 'subjectAltName=DNS:localhost,IP:127.0.0.1\n');
+    await writeFile(`${base}.ext`, `subjectAltName=DNS:localhost,DNS:${name},IP:127.0.0.1\n`);
     await run('openssl', [
       ...['x509', '-req', '-in', `${base}.csr`, '-CA', this.caFile, '-CAkey', join(this.#dir, 'ca.key')],
       ...['-CAcreateserial', '-days', String(days), '-extfile', `${base}.ext`, '-out', `${base}.new.pem`],

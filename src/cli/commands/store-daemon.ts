@@ -11,6 +11,7 @@ import type { Context } from '../context.ts';
 import { databaseName } from '../database-name.ts';
 import { diagnoseService } from '../diagnose/in-daemon.ts';
 import { formatCount } from '../../core/quantities.ts';
+import { proxySettings } from '../hq-connection.ts';
 import { openServerLog } from '../server-log.ts';
 
 export async function run(context: Context, args: Args): Promise<ExitCode> {
@@ -21,6 +22,7 @@ export async function run(context: Context, args: Args): Promise<ExitCode> {
       databaseUrl: config.databaseUrl,
       stateDir: config.stateDir,
       allowPlaintext: config.allowPlaintext,
+      proxies: proxySettings(context),
       pushIntervalMs: config.pushIntervalMs,
       statusListen: config.statusListen === 'off' ? null : config.statusListen,
       metricsListen: config.metricsListen === 'off' ? null : config.metricsListen,

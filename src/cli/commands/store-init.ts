@@ -3,6 +3,7 @@ import { EXIT, PossyncError } from '../../core/errors.ts';
 import { initStore, type InitResult } from '../../store/init.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
+import { proxySettings } from '../hq-connection.ts';
 import type { Paint } from '../render/term.ts';
 import { startProgress } from '../render/spinner.ts';
 import { readNamedText } from '../named-text.ts';
@@ -25,6 +26,7 @@ export async function run(context: Context, args: Args): Promise<Answer> {
       typesText,
       replace: args.flag('replace'),
       hqUrl: config.hqUrl,
+      proxies: proxySettings(context),
       caFile: config.tlsCaFile,
       allowPlaintext: config.allowPlaintext,
       signal: context.signal,

@@ -2,11 +2,14 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { normalizeHqUrl } from '../../config/codecs.ts';
 import { fileKey, OPTION_NAMES, OPTIONS } from '../../config/options.ts';
+import { proxyFor, targetOf } from '../../core/proxy.ts';
 import { parseCredential, Secret } from '../../core/secret.ts';
 import type { Subject } from '../../diagnose/subject.ts';
 import type { Context } from '../context.ts';
 import { socketPath } from '../daemon-socket.ts';
+import { proxySettings } from '../hq-connection.ts';
 
 /** As much of a credential file as is readable; the checks say what is wrong with the rest. */
 const credentialSchema = z.object({
@@ -49,7 +52,7 @@ export async function makeSubject(context: Context, hq: string | undefined): Pro
     socketPath: socketPath(config.stateDir, env),
     databaseUrl: config.databaseUrl,
     caFile: config.tlsCaFile ?? file.ca_file,
-    proxy: config.proxy === undefined ? undefined : proxyUrl(config.proxy),
+    proxy: proxyOf(hqUrl, context),
     env,
     credentialFile,
     credential: credentialOf(file.token),
@@ -79,9 +82,12 @@ function credentialOf(text: string | undefined): Subject['credential'] {
   }
 }
 
-/** `proxy:8080` is what people write. */
-function proxyUrl(text: string): string {
-  return text.includes('://') ? text : `http://${text}`;
+/** The same decision as the daemon's own; an address of HQ that is none has no way there. */
+function proxyOf(hqUrl: string | undefined, context: Context): string | undefined {
+  const { config } = context;
+  const address = hqUrl === undefined ? undefined : normalizeHqUrl(hqUrl);
+  if (address === undefined) return config.proxy;
+  return proxyFor(targetOf(address), proxySettings(context))?.href;
 }
 
 /** Settings that the environment and the config file both give. */

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
 import { askDaemon, socketPath } from '../daemon-socket.ts';
+import { proxySettings } from '../hq-connection.ts';
 import type { RotateFlags } from './rotate-flags.ts';
 
 const TIMEOUT_MS = 30_000;
@@ -36,6 +37,7 @@ export async function rotateHere(context: Context, args: Args, flags: RotateFlag
     stateDir: config.stateDir,
     clock,
     hqUrl: config.hqUrl,
+    proxies: proxySettings(context),
     caFile: config.tlsCaFile,
     graceMs,
     expiresInMs,

@@ -1,5 +1,6 @@
 /** b.2 This machine: program, disk, cable, address, gateway, clock service, load. */
 import { fail, pass, warn, type Check, type Finding, type Probe } from '../check.ts';
+import { environmentProxy, isExempt, parseProxy } from '../../core/proxy.ts';
 import { isLoopbackName } from './configuration.ts';
 
 export const MACHINE: readonly Check[] = [
@@ -138,19 +139,16 @@ async function checkGateway(probe: Probe): Promise<Finding> {
 
 function checkProxyEnvironment({ subject, facts }: Probe): Finding {
   const { env, proxy } = subject;
-  const name = ['HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'].find(
-    (key) => (env[key] ?? '') !== '',
-  );
-  if (proxy !== undefined) return pass('the proxy of POSSYNC_PROXY is used');
-  if (name === undefined) return pass('no proxy in the environment');
-  const host = facts.target?.host ?? '';
-  const exempt = `${env.NO_PROXY ?? ''},${env.no_proxy ?? ''}`
-    .split(',')
-    .map((part) => part.trim().replace(/^\*?\./, ''))
-    .some((part) => part === '*' || (part !== '' && (host === part || host.endsWith(`.${part}`))));
-  if (exempt || isLoopbackName(host)) return pass(`${name} does not apply to HQ`);
-  return warn('PS-PROXY-ENV', `${name} is set, but possync does not use it`);
+  const { target } = facts;
+  const found = environmentProxy({ secure: target?.secure ?? true }, env);
+  if (found === undefined) return pass(proxy === undefined ? 'no proxy in the environment' : FROM_SETTINGS);
+  if (target !== undefined && isExempt(target, env) && proxy === undefined)
+    return pass(`${found.name} does not apply to HQ`);
+  if (proxy === undefined) return warn('PS-PROXY-ENV', `${found.name} is set, but is no HTTP proxy`);
+  return pass(proxy === parseProxy(found.value)?.href ? `the proxy of ${found.name} is used` : FROM_SETTINGS);
 }
+
+const FROM_SETTINGS = 'the proxy of POSSYNC_PROXY is used';
 
 async function checkTimeSync({ machine }: Probe): Promise<Finding> {
   if ((await machine.systemFile('/run/systemd/timesync/synchronized')) !== undefined)

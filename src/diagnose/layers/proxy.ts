@@ -1,5 +1,6 @@
 /** b.7 The proxy, if one is configured: does it let us through to the port of HQ. */
 import { codeOf } from '../../core/classify.ts';
+import { parseProxy, proxyRefusal } from '../../core/proxy.ts';
 import { fail, pass, type Check, type Finding, type Probe } from '../check.ts';
 import { ProxyRefusal, StepTimeout, targetOf, tunnel } from '../dial.ts';
 
@@ -19,12 +20,8 @@ async function checkProxy(probe: Probe): Promise<Finding> {
   if (text === undefined) return pass('no proxy is configured');
   const target = targetOf(probe);
   const wanted = `${target.host}:${target.port}`;
-  let proxy: URL;
-  try {
-    proxy = new URL(text.includes('://') ? text : `http://${text}`);
-  } catch {
-    return fail('PS-PROXY-DOWN', 'POSSYNC_PROXY is no address');
-  }
+  const proxy = parseProxy(text);
+  if (proxy === undefined) return fail('PS-PROXY-DOWN', 'POSSYNC_PROXY is no address of an HTTP proxy');
   const detail = { target: proxy.host };
   try {
     (await tunnel(probe, proxy, target)).destroy();
@@ -42,12 +39,6 @@ async function checkProxy(probe: Probe): Promise<Finding> {
 }
 
 function refusal(status: number, wanted: string, { target }: { target: string }): Finding {
-  const detail = { target, evidence: { status } };
-  if (status === 407) return fail('PS-PROXY-AUTH', 'the proxy wants a user name and password', detail);
-  if (status === 403) return fail('PS-PROXY-DENIED', `the proxy forbids ${wanted}`, detail);
-  if (status === 502 || status === 503 || status === 504)
-    return fail('PS-PROXY-UPSTREAM', `the proxy cannot reach ${wanted} (${status})`, detail);
-  if (status === 405 || status === 501 || status === 400 || status === 404)
-    return fail('PS-PROXY-NOCONNECT', `the proxy does not know CONNECT (${status})`, detail);
-  return fail('PS-PROXY-DENIED', `the proxy answers ${status} to CONNECT ${wanted}`, detail);
+  const [code, message] = proxyRefusal(status, wanted);
+  return fail(code, message, { target, evidence: { status } });
 }

@@ -9,6 +9,7 @@ import http from 'node:http';
 import https from 'node:https';
 import { z } from 'zod';
 import { PossyncError, isErrorCode } from '../../core/errors.ts';
+import { proxyFor, targetOf, type ProxySettings } from '../../core/proxy.ts';
 import type { Secret } from '../../core/secret.ts';
 import { whoamiSchema, type Whoami } from '../../protocol/diag.ts';
 import { HQ_HEADER, PULL_LIMIT_BYTES, REQUEST_LIMIT_BYTES, ROUTES } from '../../protocol/http.ts';
@@ -37,6 +38,7 @@ import {
 } from '../../protocol/messages.ts';
 import { VERIFY_LIMIT_BYTES } from '../../protocol/verify.ts';
 import { CONNECT_MS, exchange, type Answer } from './http-exchange.ts';
+import { tunnelAgent } from './tunnel-agent.ts';
 
 export interface HqClientOptions {
   /** http(s)://host:port; ws(s) is taken as the same address. */
@@ -47,6 +49,8 @@ export interface HqClientOptions {
   readonly caFile?: string;
   /** The HQ this store is enrolled with; another one is refused with PS-HTTP-OTHERHQ. */
   readonly hqId?: string;
+  /** What decides on a proxy; absent: none. */
+  readonly proxies?: ProxySettings | undefined;
   /** Says who we are in HQ's log. */
   readonly software: string;
 }
@@ -78,10 +82,11 @@ export class HqClient {
   readonly hqId: string | undefined;
   /** For TLS, shared with the WebSocket: undefined = the system's authorities. */
   readonly ca: string | undefined;
+  readonly #proxy: URL | undefined;
   readonly #agent: http.Agent;
   readonly #headers: Readonly<Record<string, string>>;
 
-  constructor({ url, credential, caFile, hqId, software }: HqClientOptions) {
+  constructor({ url, credential, caFile, hqId, proxies, software }: HqClientOptions) {
     this.url = url.replace(/^ws/, 'http').replace(/\/+$/, '');
     this.hqId = hqId;
     this.ca = caFile === undefined ? undefined : readCa(caFile);
@@ -93,9 +98,11 @@ export class HqClient {
       scheduling: 'lifo',
       autoSelectFamilyAttemptTimeout: CONNECT_MS,
     } as const;
-    this.#agent = this.url.startsWith('https:')
-      ? new https.Agent({ ...options, ...(this.ca === undefined ? {} : { ca: this.ca }) })
-      : new http.Agent(options);
+    const secure = this.url.startsWith('https:');
+    const trusting = { ...options, ...(this.ca === undefined ? {} : { ca: this.ca }) };
+    this.#proxy = proxies === undefined ? undefined : proxyFor(targetOf(this.url), proxies);
+    if (this.#proxy !== undefined) this.#agent = tunnelAgent(this.#proxy, secure, trusting);
+    else this.#agent = secure ? new https.Agent(trusting) : new http.Agent(options);
     this.#headers = {
       'user-agent': software,
       ...(credential === undefined ? {} : { authorization: `Bearer ${credential.reveal()}` }),
@@ -105,6 +112,18 @@ export class HqClient {
   /** Headers of the WebSocket upgrade: the credential goes nowhere but here. */
   get headers(): Readonly<Record<string, string>> {
     return this.#headers;
+  }
+
+  /** Host and port of the proxy on the way, without its user and password. */
+  get proxy(): string | undefined {
+    return this.#proxy?.host;
+  }
+
+  /** For one WebSocket through the proxy; undefined: there is none. */
+  tunnels(): http.Agent | undefined {
+    if (this.#proxy === undefined) return undefined;
+    const trusting = this.ca === undefined ? {} : { ca: this.ca };
+    return tunnelAgent(this.#proxy, this.url.startsWith('https:'), trusting);
   }
 
   async hello(hello: Hello, signal?: AbortSignal): Promise<Welcome | Refuse> {

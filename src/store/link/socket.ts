@@ -66,13 +66,20 @@ export class HqSocket {
       );
     });
     const secure = client.url.startsWith('https:');
+    const agent = client.tunnels();
     this.#ws = new WebSocket(`${client.url.replace(/^http/, 'ws')}${ROUTES.socket}`, {
       headers: { ...client.headers },
       perMessageDeflate: false,
       maxPayload: FRAME_LIMIT_BYTES,
       ...(client.ca === undefined ? {} : { ca: client.ca }),
+      ...(agent === undefined ? {} : { agent }),
       finishRequest: (request) => {
         request.once('socket', (socket) => {
+          if (agent !== undefined) {
+            // Through a proxy it comes ready: connected, and where TLS is used, secured.
+            this.#reached = 'http';
+            this.#certificate = lifeOf(socket);
+          }
           socket.once('connect', () => {
             this.#reached = secure ? 'tcp' : 'http';
           });

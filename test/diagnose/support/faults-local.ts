@@ -207,14 +207,14 @@ export const LOCAL_FAULTS: readonly Fault[] = [
     },
   },
   {
-    what: 'a proxy is set in the environment only',
+    what: 'a proxy that is no HTTP proxy is set in the environment',
     code: 'PS-PROXY-ENV',
-    how: 'HTTPS_PROXY, and a network where only the proxy gets out',
+    how: 'HTTPS_PROXY of SOCKS, and a network where only the proxy gets out',
     async arrange(lab) {
       return {
         hqUrl: 'wss://hq.example.test:3001',
         dnsServers: [await lab.dns({ rcode: 3 })],
-        env: { HTTPS_PROXY: 'http://proxy:8080' },
+        env: { HTTPS_PROXY: 'socks5://proxy:1080' },
       };
     },
   },
