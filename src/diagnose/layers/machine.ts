@@ -140,10 +140,15 @@ async function checkGateway(probe: Probe): Promise<Finding> {
 function checkProxyEnvironment({ subject, facts }: Probe): Finding {
   const { env, proxy } = subject;
   const { target } = facts;
-  const found = environmentProxy({ secure: target?.secure ?? true }, env);
-  if (found === undefined) return pass(proxy === undefined ? 'no proxy in the environment' : FROM_SETTINGS);
-  if (target !== undefined && isExempt(target, env) && proxy === undefined)
-    return pass(`${found.name} does not apply to HQ`);
+  const secure = target?.secure ?? true;
+  const found = environmentProxy({ secure }, env);
+  // One of the other kind: HTTP_PROXY and an HQ with TLS, or HTTPS_PROXY and one without.
+  const other = environmentProxy({ secure: !secure }, env);
+  const name = found?.name ?? other?.name;
+  if (name === undefined) return pass(proxy === undefined ? 'no proxy in the environment' : FROM_SETTINGS);
+  if (proxy === undefined && (found === undefined || (target !== undefined && isExempt(target, env))))
+    return pass(`${name} does not apply to HQ`);
+  if (found === undefined) return pass(FROM_SETTINGS);
   if (proxy === undefined) return warn('PS-PROXY-ENV', `${found.name} is set, but is no HTTP proxy`);
   return pass(proxy === parseProxy(found.value)?.href ? `the proxy of ${found.name} is used` : FROM_SETTINGS);
 }
