@@ -11,6 +11,7 @@ import * as m0008 from './0008_link_history.ts';
 import * as m0009 from './0009_verify.ts';
 import * as m0010 from './0010_row_text.ts';
 import * as m0011 from './0011_acks.ts';
+import * as m0012 from './0012_clock.ts';
 
 export const storeMigrations: readonly Migration[] = [
   m0001,
@@ -24,4 +25,5 @@ export const storeMigrations: readonly Migration[] = [
   m0009,
   m0010,
   m0011,
+  m0012,
 ];

@@ -74,11 +74,14 @@ export class Heartbeat {
     });
   }
 
-  pong(n: number): void {
-    if (n === this.#n) this.#rttMs = Math.round(performance.now() - this.#sentAt);
+  /** Its round trip, unrounded, where it answers the last ping; undefined for an older one. */
+  pong(n: number): number | undefined {
+    const rttMs = n === this.#n ? performance.now() - this.#sentAt : undefined;
+    if (rttMs !== undefined) this.#rttMs = Math.round(rttMs);
     const answered = this.#waiters.filter((waiter) => waiter.n <= n);
     this.#waiters = this.#waiters.filter((waiter) => waiter.n > n);
     for (const { resolve } of answered) resolve(true);
+    return rttMs;
   }
 
   /** Asks the other end now: true when it answers a ping within the time, whatever it sent before. */

@@ -105,7 +105,12 @@ export const headFrameSchema = z.object({ type: z.literal('head'), pos: position
 
 /** HQ → store: heartbeat request of the application; the answer carries the same number. */
 export const pingFrameSchema = z.object({ type: z.literal('ping'), n: z.int().nonnegative() });
-export const pongFrameSchema = z.object({ type: z.literal('pong'), n: z.int().nonnegative() });
+export const pongFrameSchema = z.object({
+  type: z.literal('pong'),
+  n: z.int().nonnegative(),
+  /** HQ's: its clock as it answers, milliseconds since 1970. */
+  at: z.int().nonnegative().optional(),
+});
 
 /** HQ → store: say now what `status --wait` at HQ needs to know; answered by `stat` with the same id. */
 export const askFrameSchema = z.object({ type: z.literal('ask'), id: uuid });

@@ -13,6 +13,9 @@ export const FRESH_MS = 10_000;
 /** Green, but the queue has not moved for five ticks of 60 s. */
 export const STALLED_AFTER_MS = 5 * 60_000;
 
+/** Beyond this a clock is worth a warning: sales carry the times of their till. */
+export const CLOCK_SKEW_WARN_MS = 30_000;
+
 /** `active` and `offline` are the same provisioning state, told apart by the last sync. */
 export type StatusWord = 'pending_provisioning' | 'active' | 'offline' | 'deactivated';
 
@@ -167,7 +170,12 @@ export interface StoreStatusView {
   } | null;
   /** HQ's certificate, as this store saw it last; null without TLS. */
   readonly tls: { readonly not_after: string | null; readonly warning: ReasonView | null } | null;
-  readonly clock: { readonly skew_ms: number | null; readonly error_ms: number | null };
+  /** HQ's clock minus this machine's, off by at most `error_ms`; null while there is no connection to measure it. */
+  readonly clock: {
+    readonly skew_ms: number | null;
+    readonly error_ms: number | null;
+    readonly warning: ReasonView | null;
+  };
   readonly daemon: {
     readonly running: boolean;
     readonly pid: number | null;

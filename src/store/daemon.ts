@@ -154,6 +154,7 @@ class Daemon {
         this.#verify.asked(frame);
       },
       parked: (frame) => noteParked(pool, frame),
+      answered: (rttMs) => this.#metrics?.heartbeat(rttMs),
       changed: () => {
         this.#recorder.changed();
         this.#api.linkChanged();

@@ -26,6 +26,9 @@ export interface DbLinkRow {
   /** HQ's certificate, as last seen. */
   readonly tlsNotBeforeMs: number | null;
   readonly tlsNotAfterMs: number | null;
+  /** HQ's clock minus this machine's, and how far that may be off. */
+  readonly clockSkewMs: number | null;
+  readonly clockErrorMs: number | null;
 }
 
 const ms = (column: string): string => `(extract(epoch from ${column}) * 1000)::bigint`;
@@ -39,7 +42,8 @@ export async function readLinkRow(db: Queryable): Promise<DbLinkRow | undefined>
             ${ms('l.next_attempt_at')} as "nextAttemptMs", l.hq_url as "hqUrl", l.hq_version as "hqVersion",
             l.hq_head as "hqHead", l.kid, l.pid, l.version, ${ms('l.started_at')} as "startedMs",
             ${ms('l.written_at')} as "writtenMs", ${ms('l.tls_not_before')} as "tlsNotBeforeMs",
-            ${ms('l.tls_not_after')} as "tlsNotAfterMs"
+            ${ms('l.tls_not_after')} as "tlsNotAfterMs", l.clock_skew_ms as "clockSkewMs",
+            l.clock_error_ms as "clockErrorMs"
        from possync.link l`,
   );
 }

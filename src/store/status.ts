@@ -7,10 +7,12 @@
 import type pg from 'pg';
 import { documentHead, type DocumentHead } from '../core/document.ts';
 import { ERRORS, EXIT, isErrorCode, type ErrorCode, type PossyncError } from '../core/errors.ts';
+import { formatDuration } from '../core/quantities.ts';
 import { captureFault, type DatabaseFault } from '../db/health.ts';
 import { withTransaction } from '../db/transaction.ts';
 import { expiryWarning } from '../protocol/expiry.ts';
 import {
+  CLOCK_SKEW_WARN_MS,
   FRESH_MS,
   OFFLINE_AFTER_MS,
   STALLED_AFTER_MS,
@@ -89,7 +91,7 @@ export async function readStoreStatus(
         last_sync_at: lastSyncMs === null ? null : new Date(lastSyncMs).toISOString(),
         token: tokenOf(credential, link, nowMs),
         tls: tlsOf(link, nowMs),
-        clock: { skew_ms: null, error_ms: null },
+        clock: clockOf(link, green),
         daemon: {
           running,
           pid: running ? (link?.pid ?? null) : null,
@@ -265,6 +267,21 @@ function tlsOf(link: DbLinkRow | undefined, nowMs: number): StoreStatusView['tls
   return {
     not_after: notAfter,
     warning: expiryWarning('certificate', iso(link?.tlsNotBeforeMs), notAfter, nowMs),
+  };
+}
+
+/** Of the connection that is up: what was measured before it says nothing of a clock that may have been set since. */
+function clockOf(link: DbLinkRow | undefined, green: boolean): StoreStatusView['clock'] {
+  const skew = green ? (link?.clockSkewMs ?? null) : null;
+  const error = link?.clockErrorMs ?? 0;
+  const wrong = skew !== null && Math.abs(skew) - error > CLOCK_SKEW_WARN_MS;
+  const way = (skew ?? 0) > 0 ? 'behind' : 'ahead of';
+  return {
+    skew_ms: skew,
+    error_ms: skew === null ? null : error,
+    warning: wrong
+      ? reasonOf('PS-CLOCK-SKEW', `this store's clock is ${formatDuration(Math.abs(skew))} ${way} HQ`)
+      : null,
   };
 }
 

@@ -22,6 +22,7 @@ export function renderStoreStatus(paint: Paint, status: StoreStatusView, nowMs: 
   if (status.database.reason !== null) lines.push(...problemLines('Database', status.database.reason));
   if (status.token !== null) lines.push(...tokenLines(paint, status.token, nowMs));
   if (status.tls !== null) lines.push(...tlsLines(paint, status.tls, nowMs));
+  if (status.clock.skew_ms !== null) lines.push(...clockLines(paint, status.clock));
   lines.push(labelled('Today', todayText(status)));
   if (status.daemon.running) lines.push(labelled('Daemon', daemonText(paint, status, nowMs)));
   lines.push(labelled('Store', cashierText(status)));
@@ -191,6 +192,18 @@ function tokenLines(paint: Paint, token: NonNullable<StoreStatusView['token']>, 
 function tlsLines(paint: Paint, tls: NonNullable<StoreStatusView['tls']>, nowMs: number): string[] {
   if (tls.not_after === null) return [];
   return [labelled('TLS', lifeText(tls.not_after, nowMs)), ...warningLines(paint, tls.warning)];
+}
+
+function clockLines(
+  paint: Paint,
+  { skew_ms: skew, error_ms: error, warning }: StoreStatusView['clock'],
+): string[] {
+  const off = `${(Math.abs(skew ?? 0) / 1_000).toFixed(1)}s`;
+  const way = (skew ?? 0) > 0 ? 'behind' : 'ahead of';
+  return [
+    labelled('Clock', `${off} ${way} HQ (within ${((error ?? 0) / 1_000).toFixed(2)}s)`),
+    ...warningLines(paint, warning),
+  ];
 }
 
 function lifeText(at: string, nowMs: number): string {

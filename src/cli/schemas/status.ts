@@ -63,7 +63,11 @@ const store = {
     })
     .nullable(),
   tls,
-  clock: z.object({ skew_ms: z.number().nullable(), error_ms: z.number().nullable() }),
+  clock: z.object({
+    skew_ms: z.number().nullable(),
+    error_ms: z.number().nullable(),
+    warning: reason.nullable(),
+  }),
   daemon: z.object({
     running: z.boolean(),
     pid: count.nullable(),

@@ -4,6 +4,7 @@ import { codeOf } from '../../core/classify.ts';
 import { diagPingSchema } from '../../protocol/diag.ts';
 import { HQ_HEADER, ROUTES } from '../../protocol/http.ts';
 import { errorBodySchema } from '../../protocol/messages.ts';
+import { CLOCK_SKEW_WARN_MS } from '../../protocol/status.ts';
 import { OLDEST_SERVED, PROTOCOL_VERSION } from '../../protocol/version.ts';
 import { fail, pass, warn, type Check, type Finding, type Probe } from '../check.ts';
 import { requestHq, StepTimeout, targetOf, titleOf, type HttpAnswer } from '../dial.ts';
@@ -218,7 +219,6 @@ function checkVersion({ facts }: Probe): Finding {
 }
 
 const SKEW_SAMPLES = 5;
-const SKEW_WARN_MS = 30_000;
 const SKEW_FAIL_MS = 300_000;
 
 /**
@@ -248,7 +248,7 @@ async function checkSkew(probe: Probe): Promise<Finding> {
   const sign = skew > 0 ? 'behind' : 'ahead of';
   const text = `this store's clock is ${duration(Math.abs(skew))} ${sign} HQ (±${(rtt / 2_000).toFixed(2)} s)`;
   if (Math.abs(skew) > SKEW_FAIL_MS) return fail('PS-CLOCK-SKEW', text, { evidence });
-  if (Math.abs(skew) > SKEW_WARN_MS) return warn('PS-CLOCK-SKEW', text, { evidence });
+  if (Math.abs(skew) > CLOCK_SKEW_WARN_MS) return warn('PS-CLOCK-SKEW', text, { evidence });
   return pass(`clock ${skew < 0 ? '-' : '+'}${(Math.abs(skew) / 1_000).toFixed(1)} s`, evidence);
 }
 

@@ -231,7 +231,7 @@ export class StoreSocket {
         this.#events.hello(this, frame);
         break;
       case 'ping':
-        this.send({ type: 'pong', n: frame.n });
+        this.send({ type: 'pong', n: frame.n, at: this.#clock.now() });
         break;
       case 'pong':
         this.#heartbeat.pong(frame.n);

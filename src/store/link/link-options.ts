@@ -32,6 +32,8 @@ export interface LinkOptions {
   readonly verify: (frame: VerifyFrame) => void;
   /** HQ says which entries are parked there; resolves when the outbox has taken it in. */
   readonly parked: (frame: ParkedFrame) => Promise<void>;
+  /** HQ answered a heartbeat. */
+  readonly answered?: (rttMs: number) => void;
   /** The state changed; for the store's database. */
   readonly changed: (snapshot: LinkSnapshot) => void;
 }

@@ -1,4 +1,5 @@
 /** The link as status shows it, in the daemon and in its database. */
+import type { ClockSkew } from './clock-skew.ts';
 import type { Reason, SessionKind, StateName } from './state.ts';
 
 export interface CertificateLife {
@@ -14,6 +15,8 @@ export interface LinkSnapshot {
   readonly sinceMs: number;
   readonly lastFrameMs: number | null;
   readonly rttMs: number | null;
+  /** Of the present connection; null until HQ has told its time. */
+  readonly skew: ClockSkew | null;
   readonly reason: Reason | null;
   readonly attempt: number;
   readonly nextAttemptMs: number | null;

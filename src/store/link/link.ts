@@ -165,6 +165,7 @@ export class Link implements Service {
       sinceMs: this.#sinceMs,
       lastFrameMs: this.#lastFrameMs,
       rttMs: this.#socket?.rttMs ?? null,
+      skew: this.#socket?.skew ?? null,
       reason,
       attempt,
       nextAttemptMs: name === 'waiting' ? this.#nextAttemptMs : null,
@@ -246,6 +247,7 @@ export class Link implements Service {
       life: () => {
         this.#lastFrameMs = this.#options.clock.now();
       },
+      answered: (rttMs) => this.#options.answered?.(rttMs),
       failed: (failure) => {
         this.#socket = undefined;
         this.#dispatch({ type: 'failed', ...failure });

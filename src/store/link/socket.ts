@@ -10,6 +10,7 @@ import { networkError } from '../../core/network-error.ts';
 import type { Secret } from '../../core/secret.ts';
 import { CLOSE, FRAME_LIMIT_BYTES, HQ_HEADER, ROUTES } from '../../protocol/http.ts';
 import { hqFrameSchema, type HqFrame, type StoreFrame } from '../../protocol/messages.ts';
+import { ClockSkewMeter, type ClockSkew } from './clock-skew.ts';
 import { closeFailure, failureOf } from './failure.ts';
 import { CONNECT_MS } from './http-exchange.ts';
 import { checkIdentity, refusal, type HqClient } from './hq-client.ts';
@@ -22,6 +23,8 @@ export interface SocketEvents {
   readonly frame: (frame: HqFrame) => void;
   /** Anything came in. */
   readonly life: () => void;
+  /** HQ answered the last ping. */
+  readonly answered?: (rttMs: number) => void;
   readonly failed: (failure: Failure) => void;
   readonly closed: (failure: Failure) => void;
   readonly silent: () => void;
@@ -35,6 +38,7 @@ export class HqSocket {
   readonly #clock: Clock;
   readonly #events: SocketEvents;
   readonly #heartbeat: Heartbeat;
+  readonly #skew = new ClockSkewMeter();
   readonly #cancelAttempt: () => void;
   /** `http`: whatever comes next is an answer to our request; where TLS is used, it has been set up. */
   #reached: 'nothing' | 'tcp' | 'http' | 'open' = 'nothing';
@@ -101,6 +105,11 @@ export class HqSocket {
 
   get rttMs(): number | null {
     return this.#heartbeat.rttMs;
+  }
+
+  /** HQ's clock against ours; null until HQ has told its time. */
+  get skew(): ClockSkew | null {
+    return this.#skew.best;
   }
 
   /** HQ's; null without TLS. */
@@ -187,9 +196,16 @@ export class HqSocket {
       return;
     }
     if (frame.type === 'ping') this.send({ type: 'pong', n: frame.n });
-    else if (frame.type === 'pong') this.#heartbeat.pong(frame.n);
+    else if (frame.type === 'pong') this.#pong(frame);
     else if (frame.type === 'authenticated') this.#authenticated(frame.code === null);
     else this.#events.frame(frame);
+  }
+
+  #pong({ n, at }: Extract<HqFrame, { type: 'pong' }>): void {
+    const rttMs = this.#heartbeat.pong(n);
+    if (rttMs === undefined) return;
+    if (at !== undefined) this.#skew.sample(at, this.#clock.now(), rttMs);
+    this.#events.answered?.(rttMs);
   }
 
   /** HQ or something on the path answered the upgrade like any HTTP request. */

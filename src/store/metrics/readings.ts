@@ -118,6 +118,7 @@ function problemsOf(view: StoreStatusView): Record<string, ReasonView | null> {
     database: view.database.reason,
     token: view.token?.warning ?? null,
     tls: view.tls?.warning ?? null,
+    clock: view.clock.warning,
   };
 }
 

@@ -27,6 +27,7 @@ export class StoreMetrics implements Service {
   readonly #changes;
   readonly #disconnects;
   readonly #attempts;
+  readonly #rtt;
   readonly #batches;
   readonly #pushSeconds;
   readonly #pulls;
@@ -45,6 +46,7 @@ export class StoreMetrics implements Service {
       'code',
     ]);
     this.#attempts = metrics.counter('possync_ws_connect_attempts_total', 'Attempts to connect.', ['result']);
+    this.#rtt = metrics.histogram('possync_ws_heartbeat_rtt_seconds', 'Round trip of a heartbeat.');
     this.#batches = metrics.counter('possync_push_batches_total', 'Batches sent to HQ.', ['result']);
     this.#pushSeconds = metrics.histogram(
       'possync_push_duration_seconds',
@@ -99,6 +101,10 @@ export class StoreMetrics implements Service {
       this.#changes.inc({ to: 'red' });
       this.#disconnects.inc({ code: reason?.code ?? 'none' });
     } else if (trying && state === 'waiting') this.#attempts.inc({ result: 'failed' });
+  }
+
+  heartbeat(rttMs: number): void {
+    this.#rtt.observe(rttMs / 1_000);
   }
 
   /** One batch and what came of it; the time of one that got no answer says nothing of HQ. */
