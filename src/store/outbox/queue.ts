@@ -78,23 +78,30 @@ interface DbCountsRow {
   next_try_at: string | null;
 }
 
-/** The queue as differences of running totals: the same speed for ten entries and for a million. */
+/**
+ * The queue as differences of running totals: the same speed for ten entries and for a million. What is not sealed yet
+ * is read row by row, once: count(distinct (xid, root)) would sort it, on disk from some ten thousand rows on.
+ */
 export async function countQueue(db: Queryable): Promise<QueueCounts> {
   const row = await queryOne<DbCountsRow & pg.QueryResultRow>(
     db,
     `with left_over as (
        select t.what, sum(case t.side when 'sealed' then t.n else -t.n end)::bigint as n
          from possync.tally t group by t.what),
+     captured as materialized (
+       select r.xid, r.type, r.root, bool_or(r.high) as high, sum(octet_length(r.doc)) as bytes, min(r.at) as at,
+              bool_or(r.op <> 'D') as kept
+         from possync.raw r group by r.xid, r.type, r.root),
      unsealed as (
        select count(*) as entries, count(*) filter (where x.high) as high,
               coalesce(sum(x.bytes), 0)::bigint as bytes, min(x.at) as oldest_at
-         from (select bool_or(r.high) as high, sum(octet_length(r.doc)) as bytes, min(r.at) as at
-                 from possync.raw r group by r.xid) x),
+         from (select bool_or(c.high) as high, sum(c.bytes) as bytes, min(c.at) as at
+                 from captured c group by c.xid) x),
      types as (
        select w.what, sum(w.n) as n
          from (select l.what, l.n from left_over l where l.what not like '#%'
                union all
-               select r.type, count(distinct (r.xid, r.root)) from possync.raw r where r.op <> 'D' group by r.type) w
+               select c.type, count(*) from captured c where c.kept group by c.type) w
         group by w.what)
      select coalesce((select n from left_over where what = '#entries'), 0) as entries,
             coalesce((select n from left_over where what = '#high'), 0) as high,

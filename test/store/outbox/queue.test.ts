@@ -152,4 +152,37 @@ describe('queue', () => {
       { side: 'sealed', n: all },
     ]);
   });
+
+  it('counts what is not sealed as its rows are, those that cancel others left out', async () => {
+    const own = await openStore('queue unsealed');
+    try {
+      const here = await openSession(own.db, await addRegister(own.db));
+      for (let n = 0; n < 3; n += 1) await sell(own.db, here, { lines: 1 + n, receipt: `R1-${n}` });
+      await together(own.db, async () => {
+        await adjust(own.db, 1);
+        await adjust(own.db, 2);
+        await sell(own.db, here, { receipt: 'R1-9' });
+      });
+      await own.db.query(
+        `insert into possync.raw (type, tbl, op, pk, root, high) values ('sale', 'sales', 'D', 'x', 'x', true)`,
+      );
+      const naive = await queryOne<{ entries: number; high: number; bytes: number; types: string }>(
+        own.db,
+        `select count(distinct r.xid) as entries, count(distinct r.xid) filter (where r.high) as high,
+                coalesce(sum(octet_length(r.doc)), 0)::bigint as bytes,
+                (select json_object_agg(t.type, t.n)::text from (
+                   select k.type, count(distinct (k.xid, k.root)) as n from possync.raw k where k.op <> 'D'
+                    group by k.type) t) as types
+           from possync.raw r`,
+      );
+      const { unsealed, queued, queuedHigh, bytes, byType } = await countQueue(own.db);
+      assert.deepEqual(
+        { entries: unsealed, high: queuedHigh, bytes, types: byType },
+        { ...naive, types: JSON.parse(naive.types) as unknown },
+      );
+      assert.deepEqual([queued, byType.sale], [unsealed, 4]);
+    } finally {
+      await own.close();
+    }
+  });
 });
