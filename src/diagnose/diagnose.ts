@@ -71,7 +71,7 @@ export async function diagnose(options: DiagnoseOptions): Promise<Report> {
   } finally {
     await facts.db?.end().catch(() => undefined); // a connection that is already gone
   }
-  const verdict = verdictOf(results, facts, machine);
+  const verdict = verdictOf(results, facts, machine, only.length > 0 || skip.length > 0);
   if (!subject.bare && verdict.code === null) await remember(subject, facts, machine);
   // What was only needed by others is shown when it is the reason.
   const shown = results.filter(

@@ -101,6 +101,8 @@ export function verdictOf(
   results: readonly CheckResult[],
   facts: Facts,
   machine: Pick<Machine, 'clock' | 'interfaces'>,
+  /** Only some checks were asked for: nothing is said of the others. */
+  partial = false,
 ): Verdict {
   const root = rootOf(results);
   if (root === undefined) {
@@ -120,6 +122,14 @@ export function verdictOf(
         check: null,
         cause: `Nothing found in the time given; ${unfinished.length} checks did not get their turn.`,
         action: 'run it again without --quick',
+        networkRequest: null,
+      };
+    if (partial)
+      return {
+        code: null,
+        check: null,
+        cause: 'What you asked for is well.',
+        action: '',
         networkRequest: null,
       };
     const queue = facts.queued === undefined ? '' : `, ${facts.queued} queued`;
@@ -148,6 +158,11 @@ const REQUESTS: Readonly<Partial<Record<ErrorCode, string>>> = {
   'PS-TCP-REFUSED': 'Please check whether a firewall rejects TCP {port} from {from} to {to}, {what}.',
   'PS-TCP-UNREACH': 'Please check the route or VPN from {from} to {to}, TCP {port}.',
   'PS-TCP-TRANSPARENT': 'Please exempt {to}, TCP {port}, from the transparent proxy for {from}.',
+  'PS-DNS-NXDOMAIN': 'Please make the DNS servers of {from} resolve {host}.',
+  'PS-DNS-NODATA': 'Please make the DNS servers of {from} give an address for {host}.',
+  'PS-DNS-SERVFAIL': 'Please check why the DNS servers of {from} cannot resolve {host}.',
+  'PS-DNS-TIMEOUT': 'Please check why the DNS servers of {from} do not answer.',
+  'PS-DNS-SERVER-DOWN': 'Please check why the DNS servers of {from} are down.',
   'PS-DNS-BLOCKPAGE': 'Please take {host} off the DNS filter for {from}.',
   'PS-DNS-REFUSED': 'Please allow {from} to use the DNS server.',
   'PS-DNS-SPLIT': 'Please make the DNS servers agree on {host}.',

@@ -139,7 +139,7 @@ export class HqServer implements Service {
       this.#server = http.createServer(limits, handle);
     } else {
       const { cert, key, notBefore, notAfter } = readTlsFiles(tls);
-      this.#life = { notBefore, notAfter };
+      this.#takeLife(notBefore, notAfter);
       this.#server = https.createServer(
         { ...limits, cert, key, minVersion: 'TLSv1.2', handshakeTimeout: HANDSHAKE_MS },
         handle,
@@ -174,6 +174,15 @@ export class HqServer implements Service {
     });
   }
 
+  #takeLife(notBefore: Date, notAfter: Date): void {
+    this.#life = { notBefore, notAfter };
+    if (notAfter.getTime() > this.#options.clock.now()) return;
+    this.#log.warn('the certificate has expired: no store can connect', {
+      code: 'PS-TLS-EXPIRED',
+      notAfter: notAfter.toISOString(),
+    });
+  }
+
   /** Reads certificate and key again; open sockets keep what they have. A broken pair leaves the old one in use. */
   reloadTls(): void {
     const { tls } = this.#options;
@@ -181,7 +190,7 @@ export class HqServer implements Service {
     try {
       const { cert, key, notBefore, notAfter, subject } = readTlsFiles(tls);
       this.#server.setSecureContext({ cert, key, minVersion: 'TLSv1.2' });
-      this.#life = { notBefore, notAfter };
+      this.#takeLife(notBefore, notAfter);
       this.#log.info('certificate read', {
         event: 'config.reloaded',
         subject,

@@ -100,7 +100,10 @@ export async function initStore(options: InitOptions): Promise<InitResult> {
         replace: options.replace === true,
         known: again,
       });
-      const { credential, answer } = await enrolAt(pool, hqUrl, token, pending, options);
+      const { credential, answer } = await enrolAt(pool, hqUrl, token, pending, {
+        ...options,
+        caFile: options.caFile ?? caOf(saved, hqUrl),
+      });
       const continued = await bindStore(
         pool,
         answer.store,
@@ -158,6 +161,11 @@ async function refuseOtherStore(pool: pg.Pool, code: string | undefined): Promis
   throw new PossyncError('PS-TOKEN-STORE', `this database belongs to store ${bound.code}, not to ${code}`, {
     hint: `use a token of store ${bound.code}, or another database for store ${code}`,
   });
+}
+
+/** The same HQ is trusted as before: whoever brings a fresh token to a store need not know its authority again. */
+function caOf(saved: StoreCredential | undefined, hqUrl: string): string | undefined {
+  return saved !== undefined && new URL(saved.hqUrl).host === new URL(hqUrl).host ? saved.caFile : undefined;
 }
 
 async function enrolAt(

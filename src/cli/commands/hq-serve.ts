@@ -113,7 +113,14 @@ async function check(context: Context, tls: HqOptions['tls']): Promise<Answer> {
       faults.push(error);
     }
   };
-  await tried(() => (tls === undefined ? undefined : readTlsFiles(tls)));
+  await tried(() => {
+    if (tls === undefined) return;
+    const { notAfter } = readTlsFiles(tls);
+    if (notAfter.getTime() <= context.clock.now())
+      throw new PossyncError('PS-TLS-EXPIRED', `the certificate in ${tls.certFile} has expired`, {
+        why: `it ended ${notAfter.toISOString()}; no store would connect`,
+      });
+  });
   await tried(() => {
     if (tls === undefined && !context.config.allowPlaintext && !isLoopback(host))
       throw new PossyncError('PS-CFG-PLAINTEXT', `plain HTTP would be served on ${host}`);

@@ -1,5 +1,6 @@
 /** `possync store init`: schema, triggers and guards of a store; with a token, its enrolment. */
 import { EXIT, PossyncError } from '../../core/errors.ts';
+import { parseEnrolmentToken } from '../../core/secret.ts';
 import { initStore, type InitResult } from '../../store/init.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
@@ -34,6 +35,8 @@ export async function run(context: Context, args: Args): Promise<Answer> {
         progress.update(step);
       },
     });
+  } catch (error) {
+    throw withWayToLook(error, config.hqUrl ?? hqUrlOf(tokenText), config.tlsCaFile);
   } finally {
     progress.stop();
   }
@@ -53,6 +56,24 @@ export async function run(context: Context, args: Args): Promise<Answer> {
   };
 }
 
+/** Before it is enrolled `possync diagnose` alone does not know where HQ is: the hint says it. */
+function withWayToLook(error: unknown, hqUrl: string | undefined, caFile: string | undefined): unknown {
+  if (!(error instanceof PossyncError) || hqUrl === undefined || !error.hint.includes('possync diagnose'))
+    return error;
+  const { code, message, why, hint, details, cause } = error;
+  const command = `possync diagnose --hq ${hqUrl}${caFile === undefined ? '' : ` --tls-ca-file ${caFile}`}`;
+  return new PossyncError(code, message, {
+    ...(why === undefined ? {} : { why }),
+    hint: hint.replaceAll('possync diagnose', command),
+    details,
+    cause,
+  });
+}
+
+function hqUrlOf(tokenText: string | undefined): string | undefined {
+  return tokenText === undefined ? undefined : parseEnrolmentToken(tokenText).hqUrl;
+}
+
 function describe(
   { glyphs, good }: Paint,
   { migrations, enrolment, store, hqUrl, kid, continued }: InitResult,
@@ -67,5 +88,5 @@ function describe(
   if (enrolment === 'unchanged')
     return `${schema}${good(glyphs.pass)} Enrolled already: ${who}. Nothing changed.\n`;
   const rows = continued === 0 ? '' : ` ${continued} rows to continue from were taken over.`;
-  return `${schema}${good(glyphs.pass)} Enrolled at ${hqUrl ?? '?'} as ${who}.${rows}\n  Next: possync store daemon\n`;
+  return `${schema}${good(glyphs.pass)} Enrolled at ${hqUrl ?? '?'} as ${who}.${rows}\n  Next: possync store daemon (one that runs takes it up by itself)\n`;
 }

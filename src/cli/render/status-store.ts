@@ -20,8 +20,8 @@ export function renderStoreStatus(paint: Paint, status: StoreStatusView, nowMs: 
   ];
   lines.push(labelled('Downstream', downstreamText(paint, status, nowMs)));
   if (status.database.reason !== null) lines.push(...problemLines('Database', status.database.reason));
-  if (status.token !== null) lines.push(...tokenLines(paint, status.token, nowMs));
-  if (status.tls !== null) lines.push(...tlsLines(paint, status.tls, nowMs));
+  if (status.token !== null) lines.push(...tokenLines(paint, status.token, status.connection.reason, nowMs));
+  if (status.tls !== null) lines.push(...tlsLines(paint, status.tls, status.connection.reason, nowMs));
   if (status.clock.skew_ms !== null) lines.push(...clockLines(paint, status.clock));
   lines.push(labelled('Today', todayText(status)));
   if (status.daemon.running) lines.push(labelled('Daemon', daemonText(paint, status, nowMs)));
@@ -179,9 +179,18 @@ function clock(at: string): string {
   return at.slice(11, 19);
 }
 
-function tokenLines(paint: Paint, token: NonNullable<StoreStatusView['token']>, nowMs: number): string[] {
+const REFUSED_TOKEN = /^PS-TOKEN-(REVOKED|EXPIRED|UNKNOWN|STORE)$/;
+
+/** What this disk knows of it says nothing once HQ has refused it. */
+function tokenLines(
+  paint: Paint,
+  token: NonNullable<StoreStatusView['token']>,
+  reason: ReasonView | null,
+  nowMs: number,
+): string[] {
   const { kid, expires_at: at, rotation, warning } = token;
-  const life = at === null ? 'does not expire' : lifeText(at, nowMs);
+  const refused = reason !== null && REFUSED_TOKEN.test(reason.code);
+  const life = refused ? 'refused by HQ' : at === null ? 'does not expire' : lifeText(at, nowMs);
   return [
     labelled('Token', `kid ${kid}   ${life}`),
     ...(rotation === null ? [] : [labelled('', 'a rotation is not finished: possync token rotate')]),
@@ -189,8 +198,16 @@ function tokenLines(paint: Paint, token: NonNullable<StoreStatusView['token']>, 
   ];
 }
 
-function tlsLines(paint: Paint, tls: NonNullable<StoreStatusView['tls']>, nowMs: number): string[] {
+/** The certificate of the last connection that succeeded; what HQ shows now is another one if that is the trouble. */
+function tlsLines(
+  paint: Paint,
+  tls: NonNullable<StoreStatusView['tls']>,
+  reason: ReasonView | null,
+  nowMs: number,
+): string[] {
   if (tls.not_after === null) return [];
+  if (reason?.code.startsWith('PS-TLS-') === true)
+    return [labelled('TLS', `refused; the last good certificate ends ${tls.not_after.slice(0, 10)}`)];
   return [labelled('TLS', lifeText(tls.not_after, nowMs)), ...warningLines(paint, tls.warning)];
 }
 

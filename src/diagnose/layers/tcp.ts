@@ -104,7 +104,7 @@ async function cutAtOnce({ machine }: Probe, socket: net.Socket): Promise<boolea
 
 const BY_CODE: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   ECONNREFUSED: ['PS-TCP-REFUSED', 'the machine is up, but nothing listens there, or a firewall rejects it'],
-  ETIMEDOUT: ['PS-TCP-DROPPED', 'no answer; packets are silently dropped'],
+  ETIMEDOUT: ['PS-TCP-DROPPED', 'packets are silently dropped'],
   ECONNRESET: ['PS-TCP-RESET', 'the connection is cut at once by something on the path'],
   EHOSTUNREACH: ['PS-TCP-UNREACH', "a router reports that HQ's network cannot be reached"],
   ENETUNREACH: ['PS-TCP-NOROUTE', 'this machine has no way there'],
@@ -119,8 +119,8 @@ function refused({ address, ms, code }: Attempt, port: number, evidence: Record<
   const target = `${net.isIPv6(address.address) ? `[${address.address}]` : address.address}:${port}`;
   const [named, words] =
     BY_CODE[code ?? ''] ?? (['PS-HQ-UNREACHABLE', `it cannot be reached (${code ?? '?'})`] as const);
-  const after = named === 'PS-TCP-DROPPED' ? ` in ${(ms / 1_000).toFixed(1)} s` : '';
-  return fail(named, `${target}: ${words}${after}`, {
+  const silence = named === 'PS-TCP-DROPPED' ? `no answer in ${(ms / 1_000).toFixed(1)} s; ` : '';
+  return fail(named, `${target}: ${silence}${words}`, {
     target,
     evidence: { ...evidence, elapsed_ms: ms, errno: code ?? null },
   });

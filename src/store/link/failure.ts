@@ -69,8 +69,11 @@ function refusalError(code: Refuse['code'], detail: string): PossyncError {
 
 /** The end of an open socket; `greeted` = HQ had welcomed it. */
 export function closeFailure(code: number, reason: string, greeted: boolean): Failure {
-  const floorMs = Math.min(returnSchema.safeParse(jsonOf(reason)).data?.retry_ms ?? 0, FLOOR_MAX_MS);
-  const why = reason === '' ? `closing code ${code}` : `closing code ${code}, ${reason.slice(0, 120)}`;
+  const asked = returnSchema.safeParse(jsonOf(reason)).data?.retry_ms;
+  const floorMs = Math.min(asked ?? 0, FLOOR_MAX_MS);
+  // A wait that HQ asks for is for this program; a person would take its JSON for a fault.
+  const word = asked === undefined && reason !== '' ? `, ${reason.slice(0, 120)}` : '';
+  const why = `closing code ${code}${word}`;
   // A socket that ends before its welcome, with no word from HQ: something between that dislikes WebSocket.
   const httpMayWork = !greeted && (code === 1006 || code === 1005);
   return { ...failureOf(closeError(code, reason, why), httpMayWork), floorMs };

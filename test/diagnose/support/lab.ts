@@ -138,19 +138,20 @@ export class Lab {
       await mkdir(dirname(join(root, path)), { recursive: true });
       await writeFile(join(root, path), text);
     }
+    const patience = { ...LAB_PATIENCE, ...situation.patience };
     const dnsServers = situation.dnsServers ?? [await this.dns({ v4: ['127.0.0.1'] })];
     const machine = createMachine({
       ...HEALTHY_MACHINE,
       ...situation.machine,
       root,
       dnsServers,
-      lookup: (host) => lookup(host, files['/etc/hosts'] ?? '', dnsServers),
+      lookup: (host) => lookup(host, files['/etc/hosts'] ?? '', dnsServers, patience.dnsMs),
     });
     const subject = await makeSubject(folder, situation);
     return diagnose({
       subject,
       machine,
-      patience: { ...LAB_PATIENCE, ...situation.patience },
+      patience,
       only: situation.only ?? [],
       // A second of its own, needed only where buffering is the fault.
       skip: situation.only === undefined ? ['path.proxybuffer', 'daemon', 'db', 'queue'] : [],
@@ -210,13 +211,18 @@ async function makeSubject(folder: string, situation: Situation): Promise<Subjec
 }
 
 /** As the system does it: the hosts file, then DNS; one error for all that can go wrong. */
-async function lookup(host: string, hosts: string, servers: readonly string[]): Promise<readonly Address[]> {
+async function lookup(
+  host: string,
+  hosts: string,
+  servers: readonly string[],
+  dnsMs: number,
+): Promise<readonly Address[]> {
   for (const line of hosts.split('\n')) {
     const [address, ...names] = line.trim().split(/\s+/);
     if (address !== undefined && names.includes(host))
       return [{ address, family: address.includes(':') ? 6 : 4 }];
   }
-  const resolver = new dns.promises.Resolver({ timeout: LAB_PATIENCE.dnsMs, tries: 2 });
+  const resolver = new dns.promises.Resolver({ timeout: dnsMs, tries: 2 });
   resolver.setServers([...servers]);
   const [v4, v6] = await Promise.all([
     resolver.resolve4(host).catch(() => []),
