@@ -59,6 +59,8 @@ export const reEnrol = z.discriminatedUnion('dry_run', [
     epoch: count,
     renumbered: count,
     reexported: count,
+    /** false: HQ was restored from a backup and did not know this store's last epoch. */
+    hq_known: z.boolean(),
   }),
 ]);
 
