@@ -11,6 +11,7 @@ import * as m0008 from './0008_own_types.ts';
 import * as m0009 from './0009_credentials.ts';
 import * as m0010 from './0010_verify.ts';
 import * as m0011 from './0011_layouts.ts';
+import * as m0012 from './0012_findings.ts';
 
 export const hqMigrations: readonly Migration[] = [
   m0001,
@@ -24,4 +25,5 @@ export const hqMigrations: readonly Migration[] = [
   m0009,
   m0010,
   m0011,
+  m0012,
 ];

@@ -268,6 +268,8 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: [
       ['--open', 'only findings that are open, without the reports'],
       ['--all', 'reports that are complete and findings that are mended as well'],
+      ['--close <key>', 'end the finding about an older state of this record; needs --reason'],
+      ['--reason <text>', 'of --close: why, kept for ever'],
     ],
     load: () => import('./commands/ledger.ts'),
   },
@@ -342,10 +344,13 @@ export const COMMANDS: readonly CommandSpec[] = [
       'possync verify',
       'possync verify NYC-001 --repair',
       'possync verify --json | jq .stores[].tables',
+      'possync verify --repairs --json',
     ],
     options: [
       ['--repair', 'send again only what differs; HQ wins in its tables, the store in its own'],
       ['--timeout <duration>', 'at HQ: how long a store may say nothing (default 60s)'],
+      ['--repairs', 'list what was ever repaired, the newest first, and compare nothing'],
+      ['--limit <number>', 'of --repairs: at most this many (default 50)'],
     ],
     settings: ['stateDir', 'hqUrl', 'tlsCaFile'],
     load: () => import('./commands/verify.ts'),

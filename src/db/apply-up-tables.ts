@@ -150,6 +150,7 @@ function existing(block: Block): string {
         update ${target} s set ${assignments(moved, table)}
           from (select distinct on (${key}) r.* from ${source} r order by ${key}, ${rank('r')} desc, r.possync_seq desc) r
          where ${same} and ${forward};
+${caughtUp(block, rank)}
 ${
   frozen.length === 0
     ? ''
@@ -166,12 +167,28 @@ function olderStates(block: Block, rank: (alias: string) => string, order: reado
   const { entity, table, source, target, same } = block;
   const column = entity.up.change.kind === 'states' ? entity.up.change.column : 'status';
   return `        perform possync.note_finding(p_store, 'older_state', ${literal(entity.type)}, ${keyText('r', table.key)},
-                  jsonb_build_object('state', r.${ident(column)}, 'seq', r.possync_seq, 'order', ${literal(order.join(' '))}))
+                  jsonb_build_object('state', r.${ident(column)}, 'seq', r.possync_seq, 'order', ${literal(order.join(' '))},
+                    'text', format('%s %s came as %s in entry %s, and HQ has it as %s', ${literal(entity.type)},
+                      ${keyText('r', table.key)}, r.${ident(column)}, r.possync_seq, s.${ident(column)})))
            from (select r.*, max(${rank('r')}) over (partition by ${columnsOf('r', table.key)} order by r.possync_seq
                                rows between unbounded preceding and 1 preceding) as possync_before
                    from ${source} r) r
            join ${target} s on ${same}
           where ${rank('r')} < greatest(r.possync_before, ${rank('s')});`;
+}
+
+/** The last that came of a record is as new as what HQ has: the store has caught up with itself. */
+function caughtUp(block: Block, rank: (alias: string) => string): string {
+  const { entity, table, source, target, same } = block;
+  const key = columnsOf('r', table.key);
+  return `        if exists (select from possync.findings f
+                    where f.store_id = p_store and f.kind = 'older_state' and f.closed_at is null) then
+          update possync.findings f set closed_at = now()
+            from (select distinct on (${key}) r.* from ${source} r order by ${key}, r.possync_seq desc) r
+            join ${target} s on ${same}
+           where f.store_id = p_store and f.kind = 'older_state' and f.type = ${literal(entity.type)}
+             and f.closed_at is null and f.key = ${keyText('r', table.key)} and ${rank('r')} >= ${rank('s')};
+        end if;`;
 }
 
 function otherContent({ entity, table, source, target, same }: Block, condition: string): string {
@@ -246,6 +263,7 @@ ${olderStates(block, rank, ['pending', 'in_transit|cancelled'])}
           from (select distinct on (${key}) r.* from ${source} r
                  order by ${key}, ${rank('r')} desc, case when ${rank('r')} = 2 then r.possync_seq end, r.possync_seq desc) r
          where ${same} and s.status = 'pending' and ${differ(columns)};
+${caughtUp(block, rank)}
         select ${keyText('r', table.key)} as key into v from ${source} r join ${target} s on ${same}
          where ${rank('r')} = 2 and ${differ(table.columns)} limit 1;
         if found then ${raise('PS411', 'the transfer is final: shipped or cancelled', 'v.key')} end if;

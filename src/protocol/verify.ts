@@ -177,3 +177,19 @@ export type TableReport = z.infer<typeof tableReportSchema>;
 export type Repaired = z.infer<typeof repairedSchema>;
 export type StoreReport = z.infer<typeof storeReportSchema>;
 export type Report = z.infer<typeof reportSchema>;
+
+/** A repair as either side has written it down. HQ: `open` until the store's record has come, then `done`. */
+export interface ListedRepair {
+  readonly store: string;
+  readonly at: string;
+  /** Of the comparison that asked for it. */
+  readonly run: string;
+  readonly actor: string;
+  readonly direction: 'down' | 'up';
+  readonly type: string;
+  readonly key: string;
+  readonly result: 'sent' | 'open' | 'done' | 'removed' | 'unchanged' | 'failed';
+  readonly done_at: string | null;
+  /** Rows of HQ that were replaced, and are kept; null in a store. */
+  readonly replaced_rows: number | null;
+}

@@ -155,6 +155,7 @@ describe('a document of the program', function () {
     ]);
     assert.equal((await run('hq', 'verify CLI-1')).exit_code, 1);
     await run('store', 'verify --repair');
+    for (const side of ['hq', 'store'] as const) await run(side, 'verify --repairs');
     await run('store', 'queue show 1 --payload');
     await run('hq', 'status');
     await run('store', 'token rotate');

@@ -2,12 +2,14 @@
  * `possync ledger [CODE]`: what HQ can prove of what stores have sent: how their Z and ZZ reports stand, and what is
  * odd; exit 0 nothing to act on, 1 an open finding that is no note.
  */
-import { EXIT } from '../../core/errors.ts';
-import { listFindings, type LedgerFinding } from '../../hq/ledger/findings.ts';
+import { EXIT, PossyncError } from '../../core/errors.ts';
+import { withTransaction } from '../../db/transaction.ts';
+import { closeFinding, listFindings, type LedgerFinding } from '../../hq/ledger/findings.ts';
 import type { State } from '../../hq/ledger/judge.ts';
 import { settleLedgerInTurn } from '../../hq/ledger/ledger.ts';
 import { countReports, listReports, type ReportCounts, type ReportRow } from '../../hq/ledger/list.ts';
 import { listStores, showStore } from '../../hq/stores/stores.ts';
+import { commandActor } from '../actor.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
 import { renderLedger, type FindingBody, type LedgerStoreView, type ReportBody } from '../render/ledger.ts';
@@ -20,6 +22,8 @@ export async function run(context: Context, args: Args): Promise<Answer> {
   const code = args.maybeAt(0);
   const { pool } = await context.database();
   const storeId = code === undefined ? undefined : (await showStore(pool, code)).id;
+  const key = args.text('close');
+  if (key !== undefined) await close(context, args, storeId, key);
   const late = new AbortController();
   const cancel = context.clock.after(JUDGE_MS, () => {
     late.abort();
@@ -58,6 +62,28 @@ export async function run(context: Context, args: Args): Promise<Answer> {
       return renderLedger(paint, body);
     },
   };
+}
+
+async function close(context: Context, args: Args, storeId: number | undefined, key: string): Promise<void> {
+  const reason = args.required('reason');
+  if (reason.trim() === '') throw new PossyncError('PS-USAGE', 'closing a finding needs a reason');
+  if (storeId === undefined)
+    throw new PossyncError('PS-USAGE', 'closing a finding needs its store', {
+      hint: 'see: possync ledger CODE --close KEY --reason TEXT',
+    });
+  const { pool } = await context.database();
+  const closed = await withTransaction(pool, (tx) =>
+    closeFinding(tx, { storeId, key, actor: commandActor(), reason }),
+  );
+  if (!closed)
+    throw new PossyncError(
+      'PS-USAGE',
+      `the store has no open finding about ${key} that can be closed by hand`,
+      {
+        why: 'only older states of a record can; every other finding ends when what it says is no longer so',
+        hint: 'list them with: possync ledger CODE',
+      },
+    );
 }
 
 function statesOf(

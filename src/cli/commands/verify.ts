@@ -2,6 +2,7 @@
 import { PossyncError } from '../../core/errors.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
+import { repairsAnswer } from '../verify/repairs.ts';
 import { verifyAnswer } from '../verify/document.ts';
 
 const SILENCE_MS_DEFAULT = 60_000;
@@ -11,6 +12,10 @@ export async function run(context: Context, args: Args): Promise<Answer> {
   const repair = args.flag('repair');
   const timeoutMs = args.durationMs('timeout') ?? SILENCE_MS_DEFAULT;
   const { pool, role } = await context.database();
+  if (args.flag('repairs')) {
+    if (repair) throw new PossyncError('PS-USAGE', '--repairs lists; --repair repairs: give one of them');
+    return repairsAnswer(pool, { role, code, limit: args.integer('limit') });
+  }
   if (role === 'hq') {
     const { verifyAtHq } = await import('../verify/hq.ts');
     return verifyAnswer(await verifyAtHq(context, pool, { code, repair, timeoutMs }), repair);

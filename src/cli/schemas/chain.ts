@@ -1,6 +1,6 @@
 /** Documents of setting up, and of the chain as a whole: stores, ledger, comparison, demo. */
 import { z } from 'zod';
-import { storeReportSchema } from '../../protocol/verify.ts';
+import { storeReportSchema, type ListedRepair } from '../../protocol/verify.ts';
 import type { FindingBody, LedgerStoreView, ReportBody } from '../render/ledger.ts';
 import { code, connection, count, document, kid, storeCode, text, time } from './parts.ts';
 import { listedToken } from './token.ts';
@@ -59,10 +59,29 @@ export const reEnrol = z.discriminatedUnion('dry_run', [
     epoch: count,
     renumbered: count,
     reexported: count,
-    /** false: HQ was restored from a backup and did not know this store's last epoch. */
+    /** false: HQ was restored, and everything that the store keeps is sent again. */
     hq_known: z.boolean(),
   }),
 ]);
+
+export const repairs = document('possync.repairs/1', {
+  repairs: z.array(
+    z.object({
+      store: storeCode,
+      at: time,
+      run: z.uuid(),
+      actor: text,
+      direction: z.enum(['down', 'up']),
+      type: text,
+      key: text,
+      result: z.enum(['sent', 'open', 'done', 'removed', 'unchanged', 'failed']),
+      done_at: time.nullable(),
+      replaced_rows: count.nullable(),
+    }) satisfies z.ZodType<ListedRepair>,
+  ),
+  /** There are older ones: --limit. */
+  more: z.boolean(),
+});
 
 export const verify = document('possync.verify/1', { stores: z.array(storeReportSchema) });
 

@@ -5,7 +5,7 @@
  * added, so a reader must pass over those it does not know.
  */
 import { z } from 'zod';
-import { check, demo, init, ledger, reEnrol, reproject, stores, verify } from './chain.ts';
+import { check, demo, init, ledger, reEnrol, repairs, reproject, stores, verify } from './chain.ts';
 import {
   checkLine,
   completion,
@@ -49,6 +49,7 @@ export const DOCUMENTS = {
   'possync.queue-retry/1': { what: 'queue retry', schema: queueRetry },
   'possync.queue-drop/1': { what: 'queue drop', schema: queueDrop },
   'possync.verify/1': { what: 'verify', schema: verify },
+  'possync.repairs/1': { what: 'verify --repairs', schema: repairs },
   'possync.ledger/1': { what: 'ledger', schema: ledger },
   'possync.stores/1': { what: 'stores add, ls, show, activate, deactivate', schema: stores },
   'possync.token/1': { what: 'token issue', schema: token },

@@ -9,6 +9,7 @@
 import type pg from 'pg';
 import type { ErrorCode } from '../../core/errors.ts';
 import type { Queryable } from '../../db/transaction.ts';
+import { writeAudit } from '../stores/stores.ts';
 import { groupBy } from './group-by.ts';
 
 /** What a kind of finding is called outside; a *note* is worth reading and no reason to act. */
@@ -65,6 +66,30 @@ export interface FindingFilter {
 /** Open findings, alerts and notes, of all stores or some; in the order of store, code and number. */
 export async function ledgerFindings(db: Queryable, storeIds?: readonly number[]): Promise<LedgerFinding[]> {
   return listFindings(db, { storeIds });
+}
+
+/** Nothing that still comes may end these: the store was restored, and what HQ has of the record it will never say again. */
+const CLOSED_BY_HAND: readonly FindingKind[] = ['older_state'];
+
+/** Ends an open finding about a record by hand; false = there is none of those that may be ended so. */
+export async function closeFinding(
+  tx: Queryable,
+  { storeId, key, actor, reason }: { storeId: number; key: string; actor: string; reason: string },
+): Promise<boolean> {
+  const { rows } = await tx.query<{ kind: string; type: string; detail: string }>(
+    `update possync.findings f set closed_at = now()
+      where f.store_id = $1::integer and f.key = $2::text and f.kind = any ($3::text[]) and f.closed_at is null
+     returning f.kind, f.type, f.detail::text as detail`,
+    [storeId, key, CLOSED_BY_HAND],
+  );
+  for (const { kind, type, detail } of rows)
+    await writeAudit(tx, {
+      actor,
+      action: 'ledger close',
+      storeId,
+      details: { kind, type, key, reason, finding: JSON.parse(detail) as unknown },
+    });
+  return rows.length > 0;
 }
 
 interface DbFindingRow extends pg.QueryResultRow {
