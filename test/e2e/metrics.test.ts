@@ -1,6 +1,8 @@
 /** /metrics of a real daemon and a real HQ, scraped over HTTP and held against `possync status --json`. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import net from 'node:net';
+import { join } from 'node:path';
 import type { HqStatusView, StoreStatusView } from '../../src/protocol/status.ts';
 import { TestHq, TestStore } from '../support/chain.ts';
 import { possync } from '../support/cli.ts';
@@ -209,6 +211,29 @@ describe('metrics', function () {
       await store.pool.query('alter table possync.link_hidden rename to link');
     }
     await storeAgrees();
+  });
+
+  it('have every name that the shipped alerts and the page about them use, and are all on that page', async () => {
+    const types = new Map<string, string>();
+    for (const url of [hq.running.watchUrl, store.running.metricsUrl])
+      for (const [name, type] of parseExposition(await (await fetch(`${url}/metrics`)).text()).types)
+        if (name.startsWith('possync_')) types.set(name, type);
+    const served = (name: string): boolean =>
+      types.has(name) || types.get(name.replace(/_(sum|count|bucket)$/, '')) === 'histogram';
+    const docs = ['alerts.yml', 'monitoring.md'].map((file) =>
+      readFileSync(join(import.meta.dirname, '../../docs', file), 'utf8'),
+    );
+    const used = docs.flatMap((text) => [...text.matchAll(/\bpossync_[a-z0-9_]+/g)].map(([name]) => name));
+    assert.ok(used.length > 60);
+    assert.deepEqual(
+      [...new Set(used)].filter((name) => !served(name)),
+      [],
+    );
+    assert.deepEqual(
+      [...types.keys()].filter((name) => !used.some((each) => each.replace(/_(sum|count)$/, '') === name)),
+      [],
+      'not in docs/monitoring.md',
+    );
   });
 
   it('leave the daemon running where their port is taken, with a warning', async () => {

@@ -11,6 +11,8 @@ import {
 import type { Paint } from './term.ts';
 
 const LABEL_WIDTH = 13;
+/** Less than people can tell. */
+const SAME_CLOCK_MS = 100;
 
 export function renderStoreStatus(paint: Paint, status: StoreStatusView, nowMs: number): string {
   const lines = [
@@ -215,10 +217,11 @@ function clockLines(
   paint: Paint,
   { skew_ms: skew, error_ms: error, warning }: StoreStatusView['clock'],
 ): string[] {
-  const off = `${(Math.abs(skew ?? 0) / 1_000).toFixed(1)}s`;
-  const way = (skew ?? 0) > 0 ? 'behind' : 'ahead of';
+  const size = Math.abs(skew ?? 0);
+  const off = `${(size / 1_000).toFixed(1)}s ${(skew ?? 0) > 0 ? 'behind' : 'ahead of'}`;
+  const within = `${((error ?? 0) / 1_000).toFixed(2)}s`;
   return [
-    labelled('Clock', `${off} ${way} HQ (within ${((error ?? 0) / 1_000).toFixed(2)}s)`),
+    labelled('Clock', `${size < SAME_CLOCK_MS ? 'agrees with' : off} HQ (within ${within})`),
     ...warningLines(paint, warning),
   ];
 }
