@@ -10,3 +10,10 @@ export function isLoopback(host: string): boolean {
     isIP(plain) === 6 && (plain === '::1' || plain.startsWith('::ffff:127.') || plain.startsWith('::ffff:7f'))
   );
 }
+
+/** Whether what goes to this address (http, https, ws, wss) can be read on the way: no TLS, and it leaves this machine. */
+export function isUnencrypted(url: string): boolean {
+  if (!URL.canParse(url)) return false;
+  const { protocol, hostname } = new URL(url);
+  return (protocol === 'http:' || protocol === 'ws:') && !isLoopback(hostname);
+}

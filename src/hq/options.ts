@@ -25,6 +25,8 @@ export interface HqOptions {
 export interface RunningHq extends Running {
   /** http(s)://host:port as it really listens. */
   readonly url: string;
+  /** No TLS, and others than this machine can connect. */
+  readonly unencrypted: boolean;
   readonly port: number;
   /** The local port with /metrics, if it could be opened. */
   readonly watchUrl: string | undefined;

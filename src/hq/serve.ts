@@ -10,6 +10,7 @@
 import type pg from 'pg';
 import { systemClock, type Clock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
+import { isLoopback } from '../core/loopback.ts';
 import { ServiceGroup } from '../core/service.ts';
 import { installTriggers } from '../db/capture.ts';
 import { Listener } from '../db/listener.ts';
@@ -83,10 +84,12 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
     const greet = greeter(pool, clock);
     const entities = await readEntities(pool);
     const feed = new FeedUpkeep({ pool, upkeep, entities, clock, log });
+    const host = options.host ?? (tls === undefined ? '127.0.0.1' : '0.0.0.0');
+    const unencrypted = tls === undefined && !isLoopback(host);
     const sockets = new StoreSockets({
       pool,
       clock,
-      log,
+      log: unencrypted ? log.child({ unencrypted }) : log,
       hello: greet,
       authenticate: async (bearer, address) => {
         const caller = await guard.credential(bearer, address, (known) => authenticate(pool, known));
@@ -124,7 +127,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
       rooms: roomsOf({ pool, sockets, feed, entities, guard, greet, watch, lifeMs: credentialLifeMs }),
       clock,
       log,
-      host: options.host ?? (tls === undefined ? '127.0.0.1' : '0.0.0.0'),
+      host,
       port: options.port ?? DEFAULT_PORT,
       tls,
       allowPlaintext: options.allowPlaintext ?? false,
@@ -188,16 +191,23 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
         clock,
         log,
         server: sockets.server,
-        url: () => server.url,
+        url: () => server.listens,
         certificate: () => server.certificate,
       }),
       ...(watch === undefined ? [] : [watch]),
     ]);
     await services.start();
-    log.info('HQ is serving', { event: 'start', url: server.url, hq: hqId });
+    log.info('HQ is serving', { event: 'start', url: server.url, hq: hqId, unencrypted });
+    if (unencrypted)
+      log.warn('HQ serves unencrypted: sales and credentials can be read on the way', {
+        event: 'start',
+        code: 'PS-CFG-PLAINTEXT',
+        url: server.listens,
+      });
     let stopping: Promise<void> | undefined;
     return {
       url: server.url,
+      unencrypted,
       port: server.port,
       watchUrl: watch?.url,
       reload: () => {

@@ -102,11 +102,20 @@ export class HqServer implements Service {
     return typeof address === 'object' && address !== null ? address.port : this.#options.port;
   }
 
+  /** For programs of this machine. */
   get url(): string {
-    const { host, tls } = this.#options;
-    const shown =
-      host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : isIP(host) === 6 ? `[${host}]` : host;
-    return `${tls === undefined ? 'http' : 'https'}://${shown}:${this.port}`;
+    const { host } = this.#options;
+    return this.#urlOf(host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host);
+  }
+
+  /** The address as it was given: whether it leaves this machine is seen here. */
+  get listens(): string {
+    return this.#urlOf(this.#options.host);
+  }
+
+  #urlOf(host: string): string {
+    const scheme = this.#options.tls === undefined ? 'http' : 'https';
+    return `${scheme}://${isIP(host) === 6 ? `[${host}]` : host}:${this.port}`;
   }
 
   /** From when to when the certificate in use is good. */

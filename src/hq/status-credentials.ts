@@ -1,4 +1,5 @@
 /** SQL: credentials, orders to rotate, uses of ended credentials and certificates, as `status` at HQ shows them. */
+import { isUnencrypted } from '../core/loopback.ts';
 import { ERRORS } from '../core/errors.ts';
 import { queryOne, type Queryable } from '../db/transaction.ts';
 import { expiryWarning } from '../protocol/expiry.ts';
@@ -54,6 +55,7 @@ export async function readCredentials(tx: Queryable, storeId: number | undefined
   const stores = new Map(rows.map((row) => [row.storeId, credentialsOf(row, nowMs)]));
   const alerts = [
     ...(tls?.warning == null ? [] : [{ ...tls.warning, store: null, at: null }]),
+    ...(await readUnencrypted(tx)),
     ...(await readRefused(tx, storeId)),
     ...rows.flatMap((row) => alertsOf(row, stores.get(row.storeId))),
   ];
@@ -102,6 +104,22 @@ async function readTls(tx: Queryable, nowMs: number): Promise<HqStatusView['tls'
     not_after: new Date(first.notAfter).toISOString(),
     warning: expiryWarning('certificate', first.notBefore, first.notAfter, nowMs),
   };
+}
+
+/** The servers to which sales and credentials come in the clear. */
+async function readUnencrypted(tx: Queryable): Promise<AlertView[]> {
+  const { rows } = await tx.query<{ url: string }>(
+    `select distinct s.url from possync.servers s where s.written_at > now() - ${SERVER_FRESH} order by s.url`,
+  );
+  return rows
+    .filter(({ url }) => isUnencrypted(url))
+    .map(({ url }) => ({
+      code: 'PS-CFG-PLAINTEXT',
+      message: `HQ serves ${url} unencrypted: sales and credentials can be read on the way`,
+      hint: 'give HQ a certificate: SYNC_TLS_CERT_FILE and SYNC_TLS_KEY_FILE',
+      store: null,
+      at: null,
+    }));
 }
 
 async function readRefused(tx: Queryable, storeId: number | undefined): Promise<AlertView[]> {

@@ -186,7 +186,12 @@ export interface StoreStatusView {
     /** 99th percentile of how long it keeps its own events waiting; only the running daemon knows. */
     readonly loop_p99_ms: number | null;
   };
-  readonly hq: { readonly url: string | null; readonly version: string | null };
+  readonly hq: {
+    readonly url: string | null;
+    readonly version: string | null;
+    /** Plain HTTP beyond this machine; null = the address is not known. */
+    readonly unencrypted: boolean | null;
+  };
   readonly today: TodayView;
   readonly types: Readonly<Record<string, TypeView>>;
 }

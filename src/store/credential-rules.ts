@@ -1,7 +1,7 @@
 /** Which credential a daemon may not use: one of another store, and one that would cross a network in the clear. */
 import type pg from 'pg';
 import { PossyncError } from '../core/errors.ts';
-import { isLoopback } from '../core/loopback.ts';
+import { isUnencrypted } from '../core/loopback.ts';
 import type { StoreCredential } from './credential.ts';
 import { readStoreIdentity } from './outbox/identity.ts';
 
@@ -17,9 +17,7 @@ export async function refuseForeign(pool: pg.Pool, { storeId, code }: StoreCrede
 
 /** Throws PS-CFG-PLAINTEXT unless the credential, or who started the daemon, allows it. */
 export function refusePlaintext(url: string, { allowPlaintext }: StoreCredential, allowed: boolean): void {
-  const { protocol, hostname } = new URL(url);
-  if (protocol === 'https:' || protocol === 'wss:' || isLoopback(hostname)) return;
-  if (allowPlaintext === true || allowed) return;
+  if (!isUnencrypted(url) || allowPlaintext === true || allowed) return;
   throw new PossyncError('PS-CFG-PLAINTEXT', `HQ's address ${url} is not encrypted`, {
     why: 'the credential and every sale would cross the network in the clear',
   });

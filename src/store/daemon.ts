@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import type pg from 'pg';
 import { systemClock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
+import { isUnencrypted } from '../core/loopback.ts';
 import { LoopDelay } from '../core/loop-delay.ts';
 import { ServiceGroup } from '../core/service.ts';
 import { installTriggers } from '../db/capture.ts';
@@ -317,13 +318,18 @@ class Daemon {
     const client = clientFor(credential, this.#options);
     this.#client = client;
     this.#credential = credential;
-    this.#options.log.info('credential read', {
-      event: 'config.reloaded',
-      kid: credential.kid,
-      store: credential.code,
-      hq: url,
-      ...(client.proxy === undefined ? {} : { proxy: client.proxy }),
-    });
+    const unencrypted = isUnencrypted(url);
+    this.#options.log[unencrypted ? 'warn' : 'info'](
+      unencrypted ? 'credential read; what goes to HQ is unencrypted' : 'credential read',
+      {
+        event: 'config.reloaded',
+        ...(unencrypted ? { code: 'PS-CFG-PLAINTEXT', unencrypted } : {}),
+        kid: credential.kid,
+        store: credential.code,
+        hq: url,
+        ...(client.proxy === undefined ? {} : { proxy: client.proxy }),
+      },
+    );
     if (sameWay && before !== undefined) {
       this.#swappedInBand = await this.#link.swap(client, credential.token);
       this.#recorder.changed();

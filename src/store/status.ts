@@ -7,6 +7,7 @@
 import type pg from 'pg';
 import { documentHead, type DocumentHead } from '../core/document.ts';
 import { ERRORS, EXIT, isErrorCode, type ErrorCode, type PossyncError } from '../core/errors.ts';
+import { isUnencrypted } from '../core/loopback.ts';
 import { formatDuration } from '../core/quantities.ts';
 import { captureFault, type DatabaseFault } from '../db/health.ts';
 import { withTransaction } from '../db/transaction.ts';
@@ -71,6 +72,7 @@ export async function readStoreStatus(
       const running = source === 'daemon' || (!stopped && nowMs - link.writtenMs <= FRESH_MS);
       const connection = connectionOf(link, running, nowMs, identity !== undefined);
       const green = connection.indicator === 'green';
+      const hqUrl = link?.hqUrl ?? credential?.hqUrl ?? null;
       const lastSyncMs = latest(queue.ackedAt, mirror.appliedAt, green ? connection.last_frame_at : null);
       return {
         role: 'store' as const,
@@ -100,7 +102,11 @@ export async function readStoreStatus(
           written_at: iso(link?.writtenMs),
           loop_p99_ms: loopP99Ms,
         },
-        hq: { url: link?.hqUrl ?? credential?.hqUrl ?? null, version: link?.hqVersion ?? null },
+        hq: {
+          url: hqUrl,
+          version: link?.hqVersion ?? null,
+          unencrypted: hqUrl === null ? null : isUnencrypted(hqUrl),
+        },
         today: await readToday(tx, self?.timeZone),
         types: await readTypes(tx, utc(queue.ackedAt), mirror.appliedAt),
       };

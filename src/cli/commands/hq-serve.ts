@@ -70,7 +70,11 @@ function tlsOf({ config }: Context): HqOptions['tls'] {
 }
 
 /** Eight lines for people, one JSON line for whoever started us from a script. */
-async function announce(context: Context, { url, watchUrl }: RunningHq, tookMs: number): Promise<void> {
+async function announce(
+  context: Context,
+  { url, unencrypted, watchUrl }: RunningHq,
+  tookMs: number,
+): Promise<void> {
   const { pool } = await context.database();
   const { summary } = await readHqStatus(pool);
   const address = url.replace(/^http/, 'ws');
@@ -79,6 +83,7 @@ async function announce(context: Context, { url, watchUrl }: RunningHq, tookMs: 
       event: 'ready',
       role: 'hq',
       url,
+      unencrypted,
       pid: process.pid,
       possync: VERSION,
       stores: summary.stores,
@@ -90,7 +95,7 @@ async function announce(context: Context, { url, watchUrl }: RunningHq, tookMs: 
   } else {
     context.stdout.write(
       `possync HQ ${VERSION}   pid ${process.pid}   node ${process.versions.node}\n` +
-        `  listening   ${address}\n` +
+        `  listening   ${address}${unencrypted ? ' (unencrypted)' : ''}\n` +
         `  database    ${databaseName(context.config.databaseUrl)}\n` +
         `  stores      ${plural(summary.stores, 'store')} registered\n` +
         (watchUrl === undefined ? '' : `  dashboard   ${watchUrl}/    metrics ${watchUrl}/metrics\n`) +

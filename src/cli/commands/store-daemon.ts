@@ -94,6 +94,6 @@ async function announce(
       `  ${good(glyphs.pass)} queue      ${formatCount(upstream.queued)} waiting\n` +
       (store === null
         ? `  ${caution(glyphs.warn)} waiting for a credential: possync store init --token-file FILE\n`
-        : `  ${glyphs.off} connecting to ${status.hq.url ?? '?'}\n`),
+        : `  ${glyphs.off} connecting to ${status.hq.url ?? '?'}${status.hq.unencrypted === true ? ' (unencrypted)' : ''}\n`),
   );
 }

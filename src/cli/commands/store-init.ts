@@ -1,5 +1,6 @@
 /** `possync store init`: schema, triggers and guards of a store; with a token, its enrolment. */
 import { EXIT, PossyncError } from '../../core/errors.ts';
+import { isUnencrypted } from '../../core/loopback.ts';
 import { parseEnrolmentToken } from '../../core/secret.ts';
 import { initStore, type InitResult } from '../../store/init.ts';
 import type { Args } from '../args.ts';
@@ -87,6 +88,7 @@ function describe(
   const who = `store ${store.code} "${store.name}" (id ${store.id}), credential ${kid ?? '?'}`;
   if (enrolment === 'unchanged')
     return `${schema}${good(glyphs.pass)} Enrolled already: ${who}. Nothing changed.\n`;
+  const at = hqUrl === undefined ? '?' : `${hqUrl}${isUnencrypted(hqUrl) ? ' (unencrypted)' : ''}`;
   const rows = continued === 0 ? '' : ` ${continued} rows to continue from were taken over.`;
-  return `${schema}${good(glyphs.pass)} Enrolled at ${hqUrl ?? '?'} as ${who}.${rows}\n  Next: possync store daemon (one that runs takes it up by itself)\n`;
+  return `${schema}${good(glyphs.pass)} Enrolled at ${at} as ${who}.${rows}\n  Next: possync store daemon (one that runs takes it up by itself)\n`;
 }

@@ -58,7 +58,7 @@ function lightLine(paint: Paint, status: StoreStatusView, nowMs: number): string
         : `last frame ${formatAgo(connection.last_frame_at, nowMs)}`,
       connection.rtt_ms === null ? undefined : `rtt ${connection.rtt_ms}ms`,
     ].filter((fact) => fact !== undefined);
-    return `${paint.good(`${glyphs.on} CONNECTED`)}   ${who} ${glyphs.to} ${socketUrl(hq.url)}      ${facts.join(` ${glyphs.dot} `)}`;
+    return `${paint.good(`${glyphs.on} CONNECTED`)}   ${who} ${glyphs.to} ${hqText(hq)}      ${facts.join(` ${glyphs.dot} `)}`;
   }
   const light = paint.bad(`${glyphs.off} DISCONNECTED`);
   if (!daemon.running) {
@@ -70,7 +70,7 @@ function lightLine(paint: Paint, status: StoreStatusView, nowMs: number): string
     connection.last_frame_at === null
       ? ''
       : ` ${glyphs.dot} last good frame ${clock(connection.last_frame_at)}`;
-  return `${light}  ${who} ${glyphs.fail} ${socketUrl(hq.url)}    ${since}${last}`;
+  return `${light}  ${who} ${glyphs.fail} ${hqText(hq)}    ${since}${last}`;
 }
 
 function reasonLines(status: StoreStatusView, nowMs: number): string[] {
@@ -173,8 +173,9 @@ function cashierText({ connection, upstream, store, database }: StoreStatusView)
     : 'keeps selling. Everything is saved here; nothing is lost.';
 }
 
-function socketUrl(url: string | null): string {
-  return url === null ? '?' : url.replace(/^http/, 'ws');
+function hqText({ url, unencrypted }: StoreStatusView['hq']): string {
+  if (url === null) return '?';
+  return `${url.replace(/^http/, 'ws')}${unencrypted === true ? ' (unencrypted)' : ''}`;
 }
 
 function clock(at: string): string {

@@ -112,6 +112,7 @@ export const readyLine = z.discriminatedUnion('role', [
     event: z.literal('ready'),
     role: z.literal('hq'),
     url: text,
+    unencrypted: z.boolean(),
     pid: count,
     possync: text,
     stores: count,

@@ -76,7 +76,7 @@ const store = {
     written_at: time.nullable(),
     loop_p99_ms: z.number().nullable(),
   }),
-  hq: z.object({ url: text.nullable(), version: text.nullable() }),
+  hq: z.object({ url: text.nullable(), version: text.nullable(), unencrypted: z.boolean().nullable() }),
   today,
   types,
 };

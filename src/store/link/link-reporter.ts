@@ -1,4 +1,5 @@
 /** Log lines of the link: each change once, and while it stays down a summary that grows rarer. */
+import { isUnencrypted } from '../../core/loopback.ts';
 import type { Clock } from '../../core/clock.ts';
 import type { Log, LogFields } from '../../core/log.ts';
 import { indicator, type LinkState } from './state.ts';
@@ -51,7 +52,14 @@ export class LinkReporter {
 
   #up(hqUrl: string): void {
     const downMs = this.#downSinceMs === undefined ? undefined : this.#clock.now() - this.#downSinceMs;
-    this.#changed('info', 'connected', { event: 'link.up', hq: hqUrl, tries: this.#tries, down_ms: downMs });
+    const unencrypted = isUnencrypted(hqUrl);
+    this.#changed('info', unencrypted ? 'connected, unencrypted' : 'connected', {
+      event: 'link.up',
+      hq: hqUrl,
+      unencrypted,
+      tries: this.#tries,
+      down_ms: downMs,
+    });
     this.stop();
   }
 
