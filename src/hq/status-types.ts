@@ -74,29 +74,29 @@ export async function readTypes(
       group by f.store_id, f.entity`,
     only,
   );
-  const common = givenTo(given.rows, 0);
+  const takenBy = byStore(taken.rows, ({ records, lastMs }) => ({ records, lastMs }));
+  const givenTo = byStore(given.rows, ({ records }) => records);
+  const common = givenTo.get(0) ?? new Map<string, number>();
   return new Map(
     stores.rows.map(({ id }) => [
       id,
-      new TypesOfStore(
-        entities,
-        new Map(
-          taken.rows
-            .filter((row) => row.store === id)
-            .map((row) => [row.type, { records: row.records, lastMs: row.lastMs }]),
-        ),
-        givenTo(given.rows, id),
-        common,
-      ),
+      new TypesOfStore(entities, takenBy.get(id) ?? new Map(), givenTo.get(id) ?? new Map(), common),
     ]),
   );
 }
 
-function givenTo(
-  rows: readonly { store: number; type: string; records: number }[],
-  store: number,
-): Map<string, number> {
-  return new Map(rows.filter((row) => row.store === store).map((row) => [row.type, row.records]));
+/** By store, and then by type: looked through once, however many stores there are. */
+function byStore<Row extends { readonly store: number; readonly type: string }, T>(
+  rows: readonly Row[],
+  of: (row: Row) => T,
+): Map<number, Map<string, T>> {
+  const stores = new Map<number, Map<string, T>>();
+  for (const row of rows) {
+    const types = stores.get(row.store) ?? new Map<string, T>();
+    types.set(row.type, of(row));
+    stores.set(row.store, types);
+  }
+  return stores;
 }
 
 function iso(ms: number | null): string | null {
