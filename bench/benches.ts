@@ -1,7 +1,11 @@
 /** The targets of performance and what measures each: the names that `npm run bench` takes. */
 import { p1 } from './p1.ts';
 import { p2 } from './p2.ts';
+import { p4 } from './p4.ts';
+import { p5 } from './p5.ts';
+import { p8 } from './p8.ts';
 import { p9 } from './p9.ts';
+import { p10 } from './p10.ts';
 import type { Bench } from './support/report.ts';
 
-export const BENCHES: Readonly<Record<string, Bench>> = { p1, p2, p9 };
+export const BENCHES: Readonly<Record<string, Bench>> = { p1, p2, p4, p5, p8, p9, p10 };

@@ -89,9 +89,9 @@ export class BenchStore {
     this.#dir = dir;
   }
 
-  static async open(hq: BenchHq, server: Server, code: string): Promise<BenchStore> {
+  static async open(hq: BenchHq, server: Server, code: string, hqUrl = hq.address): Promise<BenchStore> {
     const { id } = await addStore(hq.pool, { code, name: code, timeZone: 'UTC' }, 'bench');
-    const { token } = await issueEnrolmentToken(hq.pool, { code, hqUrl: hq.address, actor: 'bench' });
+    const { token } = await issueEnrolmentToken(hq.pool, { code, hqUrl, actor: 'bench' });
     const url = await server.create(`possync_${code.toLowerCase()}`);
     const dir = await mkdtemp(join(tmpdir(), 'possync-bench-store-'));
     await initStore({ databaseUrl: url, stateDir: dir, tokenText: token.reveal() });

@@ -82,7 +82,7 @@ export class Program {
       const taken = end?.stderr.includes('PS-LISTEN') === true;
       const known = taken || end?.code === null || (end !== undefined && EXPECTED_EXITS.has(end.code));
       if (!known)
-        this.#fault(`${this.name} ended with ${end?.code ?? 'nothing'}: ${lastLines(end?.stderr ?? '')}`);
+        this.#fault(`${this.name} ended with ${end?.code ?? 'nothing'}: ${end?.stderr.trim() ?? ''}`);
       await pause(500);
       await this.#spawn();
     }

@@ -29,6 +29,14 @@ export async function askDaemon(
   return answer?.status === 200 ? answer.body : undefined;
 }
 
+const lightSchema = z.object({ indicator: z.enum(['green', 'red']), code: z.string().nullable() });
+
+/** The light from the daemon's memory, which it knows while its database is away; undefined where no daemon listens. */
+export async function lightOfDaemon(socket: string): Promise<z.infer<typeof lightSchema> | undefined> {
+  const answer = await exchange(socket, 'GET', '/connz', ANSWER_MS);
+  return lightSchema.safeParse(answer?.body).data;
+}
+
 const errorSchema = z.object({
   error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }),
 });

@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { z } from 'zod';
 import { documentHead } from '../../core/document.ts';
-import { PossyncError } from '../../core/errors.ts';
+import { ERRORS, isErrorCode, PossyncError } from '../../core/errors.ts';
 import { STATUS_SCHEMA, type StoreStatusView } from '../../protocol/status.ts';
 import type { HqClient } from '../../store/link/hq-client.ts';
 import { readMirrorState } from '../../store/mirror/cursor.ts';
@@ -11,7 +11,7 @@ import { readStoreStatus } from '../../store/status.ts';
 import type { Context } from '../context.ts';
 import { renderStoreShort, renderStoreStatus } from '../render/status-store.ts';
 import type { Paint } from '../render/term.ts';
-import { askDaemon, socketPath } from '../daemon-socket.ts';
+import { askDaemon, lightOfDaemon, socketPath } from '../daemon-socket.ts';
 import { connectToHq } from '../hq-connection.ts';
 import type { Side, WaitFor } from './side.ts';
 
@@ -48,8 +48,18 @@ export class StoreSide implements Side<StoreStatusView> {
     }
     const stateDir = this.#context.config.stateDir;
     const own = await readStoreStatus(this.#pool, { stateDir, source: 'database' });
+    if (told === undefined) return await this.#withLiveLight(own);
     // A socket in ./state may belong to another store than DATABASE_URL.
-    return told?.store?.id === own.store?.id && told !== undefined ? told : own;
+    return told.store?.id === own.store?.id ? told : own;
+  }
+
+  /** A daemon that cannot reach its database can write neither its document nor its light: the row there says what was. */
+  async #withLiveLight(own: StoreStatusView): Promise<StoreStatusView> {
+    const light = await lightOfDaemon(this.#socket);
+    if (light?.indicator !== 'red' || own.connection.indicator === 'red') return own;
+    const code = light.code !== null && isErrorCode(light.code) ? light.code : 'PS-HQ-UNREACHABLE';
+    const reason = { code, message: 'the daemon says so', hint: ERRORS[code].hint };
+    return { ...own, connection: { ...own.connection, indicator: 'red', state: 'disconnected', reason } };
   }
 
   async #fromDaemon(): Promise<StoreStatusView | undefined> {
