@@ -49,8 +49,11 @@ export function openLog({ file, level, fields, terminal }: LogOptions): OpenLog 
     silent: transports.length === 0,
   });
   let backlogDropped = 0;
+  let closed = false;
   const base: LogFields = { ...fields, pid: process.pid, run: uuidv7() };
   const write = (at: LogLevel, message: string, more: LogFields): void => {
+    // Of what a shutdown did not wait for; winston would end the process over it.
+    if (closed) return;
     if (sink !== undefined && sink.writableLength > BACKLOG_BYTES && (at === 'info' || at === 'debug')) {
       backlogDropped += 1;
       return;
@@ -67,7 +70,10 @@ export function openLog({ file, level, fields, terminal }: LogOptions): OpenLog 
       sink?.reopen();
       write('info', 'log file reopened', { ...base, event: 'config.reloaded' });
     },
-    close: () => closeLog(logger, sink),
+    close: async () => {
+      closed = true;
+      await closeLog(logger, sink);
+    },
   };
 }
 

@@ -83,6 +83,19 @@ describe('log', () => {
     assert.ok(`${second}${newest}`.includes('the last one'));
   });
 
+  it('takes no line after its end, and ends nobody over one', async () => {
+    const { log, close } = openLog({
+      file: { path: join(dir, 'store-server.log'), maxBytes: 100_000, keep: 1 },
+      level: 'info',
+      fields: {},
+    });
+    log.info('before', { n: 1 });
+    await close();
+    log.warn('of a round that the shutdown did not wait for', { n: 2 });
+    await new Promise(setImmediate);
+    assert.deepEqual(await numbersIn(), [1]);
+  });
+
   it('reopens its file, as logrotate needs it', async () => {
     const path = join(dir, 'store-server.log');
     const { log, reopen, close } = openLog({ file: { path }, level: 'info', fields: {} });

@@ -14,8 +14,11 @@ import { readCredential } from '../../src/store/credential.ts';
 import { startDaemon } from '../../src/store/daemon.ts';
 import { Outbox } from '../../src/store/outbox/outbox.ts';
 import { TestHq, TestStore } from '../support/chain.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
 import { memoryLog } from '../support/memory-log.ts';
 import { addRegister, openSession, sell } from '../support/pos.ts';
+import { storeDatabase } from '../support/postgres.ts';
+import { runPossync } from '../support/process.ts';
 import { until } from '../support/until.ts';
 
 interface Got {
@@ -145,6 +148,42 @@ describe('the daemon', function () {
     });
     assert.equal(foreign, 421);
     await store.close();
+  });
+
+  it('that cannot reach its database on a dead line is red, whatever it wrote there before', async () => {
+    const [database, lines] = [await storeDatabase('store_DARK'), [] as FaultProxy[]];
+    const through = async (url: string): Promise<string> => {
+      const { hostname: host, port } = new URL(url);
+      const line = new FaultProxy({ host, port: Number(port) });
+      await line.open();
+      lines.push(line);
+      return Object.assign(new URL(url), { hostname: '127.0.0.1', port: String(line.port) }).href;
+    };
+    const store = await TestStore.open(hq, 'DARK', {
+      database,
+      databaseUrl: await through(database.url),
+      hqUrl: (await through(hq.running.url)).replace(/\/$/, ''),
+    });
+    await store.untilLight('green');
+    for (const line of lines) await line.set('refuse');
+    await until(() => store.log.lines.some(({ event }) => event === 'link.down'), {
+      what: 'the link is down',
+    });
+    // The row stays as the daemon has left it, and must not become old while this test looks at it.
+    await store.pool.query(
+      `update possync.link set indicator = 'green', written_at = now() + interval '1 hour'`,
+    );
+    const { code, stdout } = await runPossync(['status', '--json'], {
+      env: { DATABASE_URL: database.url, POSSYNC_STATE_DIR: store.stateDir },
+    });
+    const { connection } = JSON.parse(stdout) as {
+      connection: { indicator: string; reason: { code: string } };
+    };
+    assert.deepEqual([code, connection.indicator], [1, 'red']);
+    assert.notEqual(connection.reason.code, 'PS-DAEMON-DOWN');
+    for (const line of lines) await line.set('pass');
+    await store.close();
+    for (const line of lines) await line.close();
   });
 
   it('a taken status port is a warning', async () => {
