@@ -6,7 +6,7 @@
  */
 import { queryOne } from '../src/db/transaction.ts';
 import { BenchHq } from './support/chain.ts';
-import { Fleet } from './support/fleet/fleet.ts';
+import { openFleet, type Fleet } from './support/fleet/fleet.ts';
 import { cpuMs, machineLine, peakRssMb } from './support/machine.ts';
 import { medianOf, type Bench, type Measures, type Report } from './support/report.ts';
 import { conditions, Server } from './support/servers.ts';
@@ -25,9 +25,9 @@ export const p2: Bench = {
     const hq = await BenchHq.open(server);
     let fleet: Fleet | undefined;
     try {
-      fleet = await Fleet.open(hq, stores);
-      await fleet.ask('connect', { perSecond: CONNECT_PER_SECOND });
-      await fleet.ask('allGreen', { afterMs: 0, timeoutMs: 120_000 });
+      fleet = await openFleet(hq, stores);
+      await fleet.process.ask('connect', { perSecond: CONNECT_PER_SECOND });
+      await fleet.process.ask('allGreen', { afterMs: 0, timeoutMs: 120_000 });
       const batchesPerStore = Math.max(1, Math.round(sales / SALES_PER_BATCH / stores));
       const runs: Measures[] = [];
       for (let run = 1; run <= (short ? 1 : RUNS); run += 1) {
@@ -51,7 +51,7 @@ export const p2: Bench = {
         },
       };
     } finally {
-      await fleet?.close();
+      await fleet?.process.close();
       await hq.close();
       await server.stop();
     }
@@ -59,18 +59,18 @@ export const p2: Bench = {
 };
 
 async function pushRun(fleet: Fleet, hq: BenchHq, batchesPerStore: number): Promise<Measures> {
-  await fleet.ask('openShifts', { inFlight: IN_FLIGHT });
-  await fleet.ask('write', { batchesPerStore, salesPerBatch: SALES_PER_BATCH });
+  await fleet.process.ask('openShifts', { inFlight: IN_FLIGHT });
+  await fleet.process.ask('write', { batchesPerStore, salesPerBatch: SALES_PER_BATCH });
   await hq.server.checkpoint();
   const before = await countSales(hq);
   const pid = hq.process?.pid ?? 0;
   const cpu = (): Record<'serve' | 'hq' | 'load', number> => ({
     serve: cpuMs(pid),
     hq: hq.server.cpuMs(),
-    load: cpuMs(fleet.pid),
+    load: cpuMs(fleet.process.pid),
   });
   const begun = cpu();
-  const { batches, ms, later, p50, p99 } = await fleet.ask('push', { inFlight: IN_FLIGHT });
+  const { batches, ms, later, p50, p99 } = await fleet.process.ask('push', { inFlight: IN_FLIGHT });
   const ended = cpu();
   const expected = batchesPerStore * fleet.stores * SALES_PER_BATCH;
   const there = (await countSales(hq)) - before;

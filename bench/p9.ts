@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lights } from './support/fleet/commands.ts';
 import { timestampMs } from './support/fleet/commands.ts';
 import { BenchHq } from './support/chain.ts';
-import { Fleet, openFilesLimit } from './support/fleet/fleet.ts';
+import { openFilesLimit, openFleet, type Fleet } from './support/fleet/fleet.ts';
 import { cpuMs, machineLine, peakRssMb, rssMb } from './support/machine.ts';
 import { medianOf, type Bench, type Measures, type Report } from './support/report.ts';
 import { conditions, Server } from './support/servers.ts';
@@ -27,11 +27,11 @@ export const p9: Bench = {
     const hq = await BenchHq.open(server);
     let fleet: Fleet | undefined;
     try {
-      fleet = await Fleet.open(hq, stores);
+      fleet = await openFleet(hq, stores);
       const emptyMb = rssMb(hq.process?.pid ?? 0);
       say(`${stores} stores connect, ${CONNECT_PER_SECOND} a second`);
-      await fleet.ask('connect', { perSecond: CONNECT_PER_SECOND });
-      await fleet.ask('allGreen', { afterMs: 0, timeoutMs: GREEN_TIMEOUT_MS });
+      await fleet.process.ask('connect', { perSecond: CONNECT_PER_SECOND });
+      await fleet.process.ask('allGreen', { afterMs: 0, timeoutMs: GREEN_TIMEOUT_MS });
       const idle = { name: 'idle', runs: [] as Measures[] };
       const killed = { name: 'killed', runs: [] as Measures[] };
       const restarted = { name: 'restarted', runs: [] as Measures[] };
@@ -65,7 +65,7 @@ export const p9: Bench = {
         },
       };
     } finally {
-      await fleet?.close();
+      await fleet?.process.close();
       await hq.close();
       await server.stop();
     }
@@ -77,7 +77,7 @@ async function idleRun(fleet: Fleet, hq: BenchHq, emptyMb: number, ms: number): 
   const cpu = (): Record<'serve' | 'hq' | 'load', number> => ({
     serve: cpuMs(pid),
     hq: hq.server.cpuMs(),
-    load: cpuMs(fleet.pid),
+    load: cpuMs(fleet.process.pid),
   });
   const begun = { at: performance.now(), ...cpu() };
   await sleep(ms);
@@ -97,7 +97,7 @@ async function fallRun(
   hq: BenchHq,
   fall: () => Promise<unknown> | undefined,
 ): Promise<Measures> {
-  await fleet.ask('mark');
+  await fleet.process.ask('mark');
   const begunAt = timestampMs();
   const server = hq.server.cpuMs();
   await fall();
@@ -105,11 +105,11 @@ async function fallRun(
   await hq.start();
   const serving = timestampMs();
   const pid = hq.process?.pid ?? 0;
-  const { first, median, last } = await fleet.ask('allGreen', {
+  const { first, median, last } = await fleet.process.ask('allGreen', {
     afterMs: goneAt,
     timeoutMs: GREEN_TIMEOUT_MS,
   });
-  const { refusedOnce, refusedMore }: Lights = await fleet.ask('lights');
+  const { refusedOnce, refusedMore }: Lights = await fleet.process.ask('lights');
   const cpu = cpuMs(pid);
   return {
     'HQ away s': (serving - begunAt) / 1_000,

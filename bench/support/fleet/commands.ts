@@ -59,7 +59,3 @@ export interface FleetCommands {
 export function timestampMs(): number {
   return performance.timeOrigin + performance.now();
 }
-
-export type Command = keyof FleetCommands;
-export type CommandArgs<C extends Command> = Parameters<FleetCommands[C]>;
-export type CommandResult<C extends Command> = Awaited<ReturnType<FleetCommands[C]>>;

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { percentile } from '../report.ts';
 import { openShift, saleBody, type Shift } from './bodies.ts';
+import { serve } from './child.ts';
 import { timestampMs, type Arrivals, type FleetCommands, type Lights, type Pushed } from './commands.ts';
 import { FleetStore } from './store.ts';
 
@@ -146,16 +147,4 @@ async function all(
   }
 }
 
-process.on('message', (message: { id: number; command: keyof FleetCommands; args: unknown[] }) => {
-  void (async () => {
-    try {
-      const run = COMMANDS[message.command] as (...args: unknown[]) => unknown;
-      process.send?.({ id: message.id, result: await run(...message.args) });
-    } catch (error) {
-      process.send?.({ id: message.id, error: error instanceof Error ? error.message : String(error) });
-    }
-  })();
-});
-process.on('disconnect', () => {
-  process.exit(0);
-});
+serve(COMMANDS);
