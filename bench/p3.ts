@@ -38,7 +38,7 @@ export const p3: Bench = {
     try {
       await fillHeadOffice(hq.db, PRODUCTS);
       const fleet = await openFleet(hq, stores);
-      children.push(fleet.process as unknown as Child<never>);
+      children.push(fleet.process);
       const raw = await openRaw(stores, children);
       say(`${stores} stores connect`);
       await fleet.process.ask('connect', { perSecond: CONNECT_PER_SECOND });
@@ -88,9 +88,9 @@ interface Raw {
 
 async function openRaw(stores: number, children: Child<never>[]): Promise<Raw> {
   const server = await Child.start<RawCommands>('raw-process.ts');
-  children.push(server as unknown as Child<never>);
+  children.push(server);
   const clients = await Child.start<RawCommands>('raw-process.ts');
-  children.push(clients as unknown as Child<never>);
+  children.push(clients);
   const { port } = await server.ask('listen', { bytes: PAGE_BYTES });
   await clients.ask('connect', { port, clients: stores });
   return { server, clients };

@@ -34,6 +34,10 @@ export class Gate {
     return this.#inside;
   }
 
+  get full(): boolean {
+    return this.#inside >= this.#limit;
+  }
+
   /** Throws as `run` would: before a body is read for nothing. */
   check(storeId?: number): void {
     const ofStore = storeId === undefined ? 0 : (this.#stores.get(storeId) ?? 0);

@@ -5,7 +5,7 @@ import type { Context, Hono } from 'hono';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import { PossyncError } from '../core/errors.ts';
 import { VERSION } from '../core/version.ts';
-import { packed } from './http-body.ts';
+import { packed, type PackedBody } from './http-body.ts';
 
 export type App = Hono<{ Bindings: HttpBindings }>;
 export type Ctx = Context<{ Bindings: HttpBindings }>;
@@ -16,7 +16,10 @@ export function bearerOf(request: IncomingMessage): string | undefined {
 }
 
 export async function packedAnswer(c: Ctx, text: string): Promise<Response> {
-  const { bytes, encoding } = await packed(text, c.req.header('accept-encoding'));
+  return bodyAnswer(c, await packed(text, c.req.header('accept-encoding')));
+}
+
+export function bodyAnswer(c: Ctx, { bytes, encoding }: PackedBody): Response {
   c.header('content-type', 'application/json');
   if (encoding !== undefined) c.header('content-encoding', encoding);
   return c.body(bytes);

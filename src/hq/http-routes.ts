@@ -39,9 +39,19 @@ import {
 import { RequestsInHand } from './admission.ts';
 import { addressKey, Buckets } from './buckets.ts';
 import { addDiagRoutes } from './diag-routes.ts';
-import { pageBody, type PageRequest, type PageResult } from './feed/pull.ts';
+import type { PageRequest, PageResult, SharedPage } from './feed/pull.ts';
+import { SharedPages } from './feed/shared-pages.ts';
 import { busy, Gate } from './gate.ts';
-import { bearerOf, errorAnswer, health, packedAnswer, statusOf, type App, type Ctx } from './http-answers.ts';
+import {
+  bearerOf,
+  bodyAnswer,
+  errorAnswer,
+  health,
+  packedAnswer,
+  statusOf,
+  type App,
+  type Ctx,
+} from './http-answers.ts';
 import { parse, parseBody, readBytes, readJson } from './http-body.ts';
 import type { HqLight } from './stores/live.ts';
 import { Turns } from './inbox/turns.ts';
@@ -61,7 +71,9 @@ export interface Rooms {
   /** `address` is where it comes from: refusals are counted by it. */
   authenticate(bearer: string | undefined, address: string | undefined): Promise<Caller>;
   hello(caller: Caller, hello: Hello): Promise<Welcome | Refuse>;
-  page(request: PageRequest): Promise<PageResult>;
+  readonly page: (request: PageRequest) => Promise<PageResult>;
+  /** The page of all stores at once, and which of these have records of their own beside it. */
+  readonly sharedPage: (request: PageRequest, storeIds: readonly number[]) => Promise<SharedPage>;
   /** `turn` resolves when the batches of this store that came earlier are done. */
   push(caller: Caller, push: Push, turn: () => Promise<void>): Promise<PushOutcome>;
   enrol(enrol: Enrol, address: string | undefined): Promise<EnrolAnswer>;
@@ -114,6 +126,7 @@ export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls, answered }
   const app: App = new Hono();
   const pushes = new Gate(maxPushes ?? MAX_PUSHES_DEFAULT, Math.random, PUSHES_PER_STORE);
   const pulls = new Gate(maxPulls ?? MAX_PULLS_DEFAULT, Math.random, PER_STORE);
+  const pages = new SharedPages({ gate: pulls, page: rooms.page, shared: rooms.sharedPage });
   const small = new Gate(MAX_SMALL, Math.random, SMALL_PER_STORE);
   const large = new Gate(1);
   const largeOf = new Buckets({ ...LARGE, clock });
@@ -193,12 +206,10 @@ export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls, answered }
   app.get(ROUTES.pull, async (c) => {
     const caller = await login(c);
     const query = parse(pullQuerySchema, c.req.query());
-    return await pulls.run(async () => {
-      const page = await rooms.page(pageRequest(caller.storeId, query));
-      if (page.result === 'resync') return c.json({ code: 'resync' }, 410);
-      if (page.result === 'behind') return c.json({ code: 'behind' }, 425);
-      return await packedAnswer(c, pageBody(page));
-    }, caller.storeId);
+    const page = await pages.read(pageRequest(caller.storeId, query), c.req.header('accept-encoding'));
+    if (page.result === 'resync') return c.json({ code: 'resync' }, 410);
+    if (page.result === 'behind') return c.json({ code: 'behind' }, 425);
+    return bodyAnswer(c, page.body);
   });
   app.post(ROUTES.push, async (c) => {
     const caller = await login(c);

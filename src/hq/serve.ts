@@ -278,6 +278,7 @@ function roomsOf({ pool, sockets, feed, entities, lifeMs, guard, greet, watch }:
     hello: (caller, message) =>
       greet(caller, message, (instance) => sockets.isAlive(caller.storeId, instance)),
     page: (request) => feed.readPage(request),
+    sharedPage: (request, storeIds) => feed.readSharedPage(request, storeIds),
     push: async (caller, message, turn) => {
       await confirmFirstUse(pool, caller);
       const begun = performance.now();

@@ -22,7 +22,7 @@ import {
   type Welcome,
 } from '../../../src/protocol/messages.ts';
 import { BODY_VERSION, PROTOCOL_VERSION } from '../../../src/protocol/version.ts';
-import { HqClient } from '../../../src/store/link/hq-client.ts';
+import { HqClient, retryMsOf } from '../../../src/store/link/hq-client.ts';
 import { Link } from '../../../src/store/link/link.ts';
 import { PULL_INTERVAL_MS } from '../../../src/store/link/puller.ts';
 import { layoutsForHello } from './bodies.ts';
@@ -215,18 +215,22 @@ export class FleetStore {
   }
 
   async #pullLoop(): Promise<void> {
+    let laterMs: number | undefined;
     while (this.#wanted && !this.#stopped) {
       this.#wanted = false;
+      laterMs = undefined;
       try {
         await this.#pull();
       } catch (error) {
-        this.#events.pullFailed(this, toPossyncError(error).code);
+        const named = toPossyncError(error);
+        laterMs = retryMsOf(named);
+        this.#events.pullFailed(this, named.code);
       }
     }
     // As the daemon's: after a failure it is this, or the next hint, that tries again.
     this.#cancelPoll();
     if (this.#stopped) return;
-    this.#cancelPoll = systemClock.after(PULL_INTERVAL_MS * (0.5 + Math.random() / 2), () => {
+    this.#cancelPoll = systemClock.after(laterMs ?? PULL_INTERVAL_MS * (0.5 + Math.random() / 2), () => {
       if (this.#link.reachableHq !== undefined) this.#pullSoon();
     });
   }

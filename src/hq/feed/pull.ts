@@ -32,6 +32,9 @@ export interface PageRequest {
   readonly fresh?: boolean;
 }
 
+/** What the answer is the same for. */
+type Asked = Omit<PageRequest, 'storeId' | 'fresh'>;
+
 export interface FeedPage {
   readonly result: 'page';
   readonly from: number;
@@ -68,24 +71,35 @@ const scan = (scope: string): string => `
               and ($2::bigint > 0 or f.doc is not null) -- an empty store has nothing to remove
             order by f.pos limit $3::integer)`;
 
-const PAGE = `
+/** `rows`: the scans; `own`: one more column. */
+const pageStatement = (rows: string, own = ''): string => `
 select h.pos as head, r.nonce, pg_is_in_recovery() as standby,
        ($4::bigint is null or exists (select from possync.rounds c where c.head = $4::bigint and c.nonce = $5::uuid))
        and ($6::bigint is null or exists (select from possync.rounds s where s.head = $6::bigint and s.nonce = $7::uuid))
          as known,
-       p.count, p.last, p.rows
+       p.count, p.last, p.rows${own}
   from possync.head h
   join possync.rounds r on r.head = h.pos
  cross join lateral (
    select count(*)::integer as count, max(m.pos) as last,
           coalesce(json_agg(json_build_array(m.entity, m.pk, m.pos, m.doc) order by m.pos), '[]')::text as rows
-     from (${scan('0')}
+     from (${rows}) m) p`;
+
+const PAGE = pageStatement(`${scan('0')}
            union all${scan('$1::integer')}
-           order by pos limit $3::integer) m) p`;
+           order by pos limit $3::integer`);
+
+/** Of each reader one probe of feed_pos, in the snapshot of the page. */
+const SHARED_PAGE = pageStatement(
+  scan('0'),
+  `,
+       array(select u.id from unnest($1::integer[]) u (id)
+              where exists (select from possync.feed f where f.store_id = u.id and f.pos > $2::bigint)) as own`,
+);
 
 /** One page. Cheap when nothing changed: two index probes. */
 export async function readPage(pool: pg.Pool, request: PageRequest): Promise<PageResult> {
-  const { storeId, from, limit, cursor, seen, fresh = false } = request;
+  const { storeId, fresh = false } = request;
   if (fresh) {
     const sealed = await withConnection(pool, async (client) => {
       const { rows } = await client.query<{ standby: boolean }>('select pg_is_in_recovery() as standby');
@@ -95,15 +109,33 @@ export async function readPage(pool: pg.Pool, request: PageRequest): Promise<Pag
     });
     if (!sealed) return { result: 'behind' };
   }
-  const page = await queryMaybe<DbPage>(pool, PAGE, [
-    storeId,
-    from,
-    limit,
-    cursor?.pos ?? null,
-    cursor?.nonce ?? null,
-    seen?.pos ?? null,
-    seen?.nonce ?? null,
+  return resultOf(request, await queryMaybe<DbPage>(pool, PAGE, [storeId, ...valuesOf(request)]));
+}
+
+export interface SharedPage {
+  readonly page: PageResult;
+  /** Which of the readers have records of their own above `from`: the page is not theirs. */
+  readonly own: readonly number[];
+}
+
+/** The page as it is for every one of these stores that is not in `own`; never seals first. */
+export async function readSharedPage(
+  pool: pg.Pool,
+  request: Asked,
+  storeIds: readonly number[],
+): Promise<SharedPage> {
+  const row = await queryMaybe<DbPage & { readonly own: number[] }>(pool, SHARED_PAGE, [
+    storeIds,
+    ...valuesOf(request),
   ]);
+  return { page: resultOf(request, row), own: row?.own ?? [] };
+}
+
+function valuesOf({ from, limit, cursor, seen }: Asked): (number | string | null)[] {
+  return [from, limit, cursor?.pos ?? null, cursor?.nonce ?? null, seen?.pos ?? null, seen?.nonce ?? null];
+}
+
+function resultOf({ from, limit, cursor, seen }: Asked, page: DbPage | undefined): PageResult {
   if (page === undefined) throw new Error('possync.head names a round that possync.rounds does not have');
   const furthest = Math.max(from, cursor?.pos ?? 0, seen?.pos ?? 0);
   if (page.standby && page.head < furthest) return { result: 'behind' };

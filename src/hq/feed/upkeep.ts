@@ -6,7 +6,7 @@ import type { Service } from '../../core/service.ts';
 import type { Entity } from '../../protocol/entities.ts';
 import { CursorBook } from './cursors.ts';
 import { maintainFeed } from './maintenance.ts';
-import { readPage, type PageRequest, type PageResult } from './pull.ts';
+import { readPage, readSharedPage, type PageRequest, type PageResult, type SharedPage } from './pull.ts';
 
 export interface FeedUpkeepOptions {
   readonly pool: pg.Pool;
@@ -41,6 +41,15 @@ export class FeedUpkeep implements Service {
     const answer = await readPage(this.#options.pool, request);
     if (answer.result === 'page' && request.cursor !== undefined) {
       this.#cursors.note(request.storeId, request.cursor.pos);
+    }
+    return answer;
+  }
+
+  /** One page for all stores that stand at the same cursor. */
+  async readSharedPage(request: PageRequest, storeIds: readonly number[]): Promise<SharedPage> {
+    const answer = await readSharedPage(this.#options.pool, request, storeIds);
+    if (answer.page.result === 'page' && request.cursor !== undefined) {
+      for (const storeId of storeIds) this.#cursors.note(storeId, request.cursor.pos);
     }
     return answer;
   }

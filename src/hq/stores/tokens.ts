@@ -3,6 +3,7 @@ import type pg from 'pg';
 import { normalizeHqUrl } from '../../config/codecs.ts';
 import { systemClock } from '../../core/clock.ts';
 import { PossyncError } from '../../core/errors.ts';
+import { Joint } from '../../core/joint.ts';
 import {
   formatEnrolmentToken,
   hashSecret,
@@ -225,30 +226,50 @@ async function credentialRow(pool: pg.Pool, kid: string, nowMs: number): Promise
   caches.set(pool, cache);
   const known = cache.get(kid);
   if (known !== undefined && known.until > nowMs) return known.row;
-  const row = await queryMaybe<CredentialRow>(
-    pool,
-    `select t.store_id as "storeId", s.code, s.name, t.kid, t.hash, s.active, ${EFFECTIVE_STATE} as state,
-            coalesce(t.last_used_at < now() - interval '1 minute', true) as stale,
-            to_json(t.created_at) #>> '{}' as "createdAt", to_json(t.expires_at) #>> '{}' as "expiresAt"
-       from possync.tokens t join public.stores s on s.id = t.store_id
-      where t.kid = $1::text and t.kind = 'credential'`,
-    [kid],
-  );
+  const lookup = lookups.get(pool) ?? new Joint((kids) => readCredentials(pool, kids));
+  lookups.set(pool, lookup);
+  const row = (await lookup.join(kid)).get(kid);
   // Unknown kids are not remembered: a flood of them must not push out the stores.
   if (row === undefined) return undefined;
   if (cache.size >= CACHE_ENTRIES) cache.clear();
   cache.set(kid, { row, until: nowMs + CACHE_MS });
-  if (row.stale) await noteUse(pool, kid);
   return row;
 }
 
+/** A fleet that is hinted, or comes back, asks at once: that is a few statements, not thousands. */
+const lookups = new WeakMap<pg.Pool, Joint<string, ReadonlyMap<string, CredentialRow>>>();
+
+async function readCredentials(
+  pool: pg.Pool,
+  kids: readonly string[],
+): Promise<ReadonlyMap<string, CredentialRow>> {
+  const { rows } = await pool.query<CredentialRow>(
+    `select t.store_id as "storeId", s.code, s.name, t.kid, t.hash, s.active, ${EFFECTIVE_STATE} as state,
+            coalesce(t.last_used_at < now() - interval '1 minute', true) as stale,
+            to_json(t.created_at) #>> '{}' as "createdAt", to_json(t.expires_at) #>> '{}' as "expiresAt"
+       from possync.tokens t join public.stores s on s.id = t.store_id
+      where t.kid = any($1::text[]) and t.kind = 'credential'`,
+    [kids],
+  );
+  await noteUse(
+    pool,
+    rows.filter(({ stale }) => stale).map(({ kid }) => kid),
+  );
+  return new Map(rows.map((row) => [row.kid, row]));
+}
+
 /** Once a minute is enough to answer "is it used?", and a push must not write a row of its own. */
-async function noteUse(pool: pg.Pool, kid: string): Promise<void> {
+async function noteUse(pool: pg.Pool, kids: readonly string[]): Promise<void> {
+  if (kids.length === 0) return;
   try {
+    // A row that somebody holds (a rotation) is noted the next time: all others would wait for it.
     await pool.query(
-      `update possync.tokens set last_used_at = now()
-        where kid = $1::text and (last_used_at is null or last_used_at < now() - interval '1 minute')`,
-      [kid],
+      `update possync.tokens t set last_used_at = now()
+         from (select k.kid from possync.tokens k
+                where k.kid = any($1::text[]) and (k.last_used_at is null or k.last_used_at < now() - interval '1 minute')
+                order by k.kid for no key update skip locked) free
+        where t.kid = free.kid`,
+      [kids],
     );
   } catch {
     // For display only; on a standby it cannot be written, and a store must not be refused for that.

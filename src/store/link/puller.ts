@@ -15,7 +15,7 @@ import { PossyncError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Service } from '../../core/service.ts';
 import type { FetchPage, Mirror, PullResult } from '../mirror/mirror.ts';
-import type { HqClient } from './hq-client.ts';
+import { retryMsOf, type HqClient } from './hq-client.ts';
 
 export interface PullerOptions {
   readonly mirror: Mirror;
@@ -50,6 +50,8 @@ export class Puller implements Service {
   /** Pulls wait for each other in this line. */
   #line: Promise<unknown> = Promise.resolve();
   #failing: string | undefined;
+  /** HQ had no place and said when to return: sooner than the poll. */
+  #laterMs: number | undefined;
   /** Applies in a row that gave way; 0 = the last one did not. */
   #gaveWay = 0;
 
@@ -108,9 +110,10 @@ export class Puller implements Service {
         continue;
       }
       this.#wanted = false;
+      this.#laterMs = undefined;
       if (this.#options.hq() !== undefined) await this.#routine(this.pullNow());
       // The first tick anywhere in the interval: stores that start together must not poll together.
-      if (this.#gaveWay === 0) await this.#nap(intervalMs * (0.5 + random() / 2), signal);
+      if (this.#gaveWay === 0) await this.#nap(this.#pauseMs(intervalMs * (0.5 + random() / 2)), signal);
     }
   }
 
@@ -119,6 +122,10 @@ export class Puller implements Service {
     const { clock, mirror } = this.#options;
     await clock.sleep(backoffDelay(this.#gaveWay, { ...WAITS_BACKOFF, random }, WAITS_LEAST_MS), signal);
     if (!signal.aborted) await this.#routine(this.#inTurn(() => this.#timed(() => mirror.applyStaged())));
+  }
+
+  #pauseMs(usualMs: number): number {
+    return this.#laterMs ?? usualMs;
   }
 
   /** Until a hint or the end; not at all if a hint came meanwhile. */
@@ -150,6 +157,7 @@ export class Puller implements Service {
 
   /** The same trouble is one line, not one every half minute. */
   #failed(error: PossyncError): void {
+    this.#laterMs = retryMsOf(error);
     const level =
       this.#failing === error.code ? 'debug' : error.code === 'PS-APPLY-FAILED' ? 'error' : 'warn';
     this.#failing = error.code;
