@@ -12,6 +12,7 @@ import * as m0009 from './0009_verify.ts';
 import * as m0010 from './0010_row_text.ts';
 import * as m0011 from './0011_acks.ts';
 import * as m0012 from './0012_clock.ts';
+import * as m0013 from './0013_listing.ts';
 
 export const storeMigrations: readonly Migration[] = [
   m0001,
@@ -26,4 +27,5 @@ export const storeMigrations: readonly Migration[] = [
   m0010,
   m0011,
   m0012,
+  m0013,
 ];

@@ -159,15 +159,17 @@ const FETCH = 500;
 
 /**
  * The queue in send order: what HQ parked (always before what it has not acknowledged), what waits, what is not sealed
- * yet. Other orders look at the whole queue.
+ * yet. By size and by age all of it is looked at, in the index alone where no filter needs the entries themselves.
  */
 export async function* listQueue(pool: pg.Pool, filters: QueueFilters = {}): AsyncGenerator<QueueEntry> {
   const client = await pool.connect();
   try {
     await client.query('begin isolation level repeatable read read only');
-    await client.query(`set local statement_timeout = '30s'`);
-    const { text, values } = listing(filters);
-    await client.query(`declare possync_queue no scroll cursor for ${text}`, values);
+    // A million rows look expensive enough to compile the query first, which takes longer than the query.
+    await client.query(`set local statement_timeout = '30s'; set local jit = off`);
+    const listed = listing(filters, await readPosition(client, filters.type));
+    if (listed === undefined) return;
+    await client.query(`declare possync_queue no scroll cursor for ${listed.text}`, listed.values);
     for (;;) {
       const { rows } = await client.query<DbQueueRow>(`fetch ${FETCH} from possync_queue`);
       for (const row of rows) yield toEntry(row);
@@ -185,23 +187,50 @@ export async function* listQueue(pool: pg.Pool, filters: QueueFilters = {}): Asy
   }
 }
 
+/** Read first and given to the listing as constants: a join with tables of one row is planned as one with hundreds. */
+interface DbPosition {
+  readonly epoch: number;
+  readonly seq: number;
+  readonly current: number;
+  readonly parked: number;
+  /** How many entries at the head of the queue are on their way. */
+  readonly sending: number;
+  /** Sealed records of the type that is looked for. */
+  readonly wanted: number;
+}
+
+async function readPosition(db: Queryable, type: string | undefined): Promise<DbPosition> {
+  return await queryOne<DbPosition & pg.QueryResultRow>(
+    db,
+    `select d.epoch, d.seq, s.epoch as current, cardinality(d.dead) as parked,
+            case when ${SENDING} then d.try_last - d.try_first + 1 else 0 end as sending,
+            (select coalesce(sum(case t.side when 'sealed' then t.n else -t.n end), 0)::bigint
+               from possync.tally t where t.what = $1::text) as wanted
+       from possync.sending d cross join possync.state s`,
+    [type ?? null],
+  );
+}
+
 const SEALED = 'o.epoch, o.seq, o.type, o.key, o.records, o.bytes, o.high, o.captured_at, o.types';
 
-const PARKED_ENTRIES = `select ${SEALED}, 0 as tries, 'parked' as state, null::timestamptz as next_try_at,
-       null::bigint as after, 'PS-HQ-REJECTED' as last_error
-  from possync.state s cross join possync.sending d
-  join possync.outbox o on o.epoch = s.epoch and o.seq = any (d.dead)
- where (o.epoch, o.seq) <= (d.epoch, d.seq) order by o.epoch, o.seq`;
+const parkedEntries = (epoch: string): string => `select ${SEALED}, 0 as tries, 'parked' as state,
+       null::timestamptz as next_try_at, null::bigint as after, 'PS-HQ-REJECTED' as last_error
+  from possync.outbox o
+ where o.epoch = ${epoch}::integer and o.seq = any ((select d.dead from possync.sending d)::bigint[])
+ order by o.epoch, o.seq`;
 
-const WAITING_ENTRIES = `select ${SEALED}, case when h.attempted then d.tries else 0 end as tries,
+/** `source` is those entries of the outbox that wait, or some of them. */
+const waitingEntries = (
+  source: string,
+): string => `select ${SEALED}, case when h.attempted then d.tries else 0 end as tries,
        case when h.attempted and ${SENDING} then 'sending' else 'waiting' end as state,
        case when h.attempted then d.next_try_at end as next_try_at,
        case when not h.attempted and d.last_error is not null then d.try_first end as after,
        case when h.attempted then d.last_error end as last_error
-  from possync.sending d cross join possync.outbox o
+  from ${source} o cross join (select * from possync.sending limit 1) d
  cross join lateral (
    select coalesce(o.seq between d.try_first and d.try_last and o.epoch >= d.epoch, false) as attempted) h
- where (o.epoch, o.seq) > (d.epoch, d.seq) order by o.epoch, o.seq`;
+ order by o.epoch, o.seq`;
 
 const UNSEALED_ENTRIES = `select null::integer as epoch, null::bigint as seq,
        (array_agg(r.type order by r.id))[1] as type, (array_agg(r.root order by r.id))[1] as key,
@@ -210,33 +239,65 @@ const UNSEALED_ENTRIES = `select null::integer as epoch, null::bigint as seq,
        0 as tries, 'waiting' as state, null::timestamptz as next_try_at, null::bigint as after, null::text as last_error
   from possync.raw r where r.op <> 'D' group by r.xid order by max(r.id)`;
 
-function listing({ type, state, priority, olderThanMs, limit, sort = 'send' }: QueueFilters): {
-  text: string;
-  values: unknown[];
-} {
-  const order = {
-    send: '',
-    age: 'order by q.captured_at',
-    tries: 'order by q.tries desc',
-    bytes: 'order by q.bytes desc',
-  }[sort];
+/** undefined: nothing can be listed, so nothing is read. */
+function listing(
+  { type, state, priority, olderThanMs, limit, sort = 'send' }: QueueFilters,
+  position: DbPosition,
+): { text: string; values: unknown[] } | undefined {
+  const values: unknown[] = [];
+  const value = (of: unknown): string => `$${values.push(of)}`;
+  const old =
+    olderThanMs === undefined
+      ? []
+      : [`captured_at < now() - make_interval(secs => ${value(olderThanMs)}::double precision / 1000)`];
+  const most = limit === undefined ? undefined : `${value(limit)}::bigint`;
+  const order = { send: '', age: 'captured_at', tries: '', bytes: 'bytes desc' }[sort];
+  const waitingPart = (): string => {
+    const after = `(${value(position.epoch)}::integer, ${value(position.seq)}::bigint)`;
+    // The row of each key by itself: the planner takes "after (1, 0)" for one row where all are of epoch 1.
+    const first = (conditions: readonly string[], by: string, count: string): string =>
+      `(select e.* from (select k.epoch, k.seq from possync.outbox k
+                          where ${[`(k.epoch, k.seq) > ${after}`, ...conditions].join(' and ')}
+                          order by ${by} limit ${count}) k
+         cross join lateral (select x.* from possync.outbox x
+                              where x.epoch = k.epoch and x.seq = k.seq offset 0) e)`;
+    if (state === 'sending')
+      return waitingEntries(first([], 'k.epoch, k.seq', `${value(position.sending)}::bigint`));
+    // Where the key knows it all, whose entries alone are read; type, urgency and state are not in it.
+    const covered = type === undefined && priority === undefined && state === undefined;
+    return covered && most !== undefined && (order !== '' || old.length > 0)
+      ? waitingEntries(first(old, order === '' ? 'k.epoch, k.seq' : `k.${order}`, most))
+      : waitingEntries(`(select w.* from possync.outbox w where (w.epoch, w.seq) > ${after})`);
+  };
+  const parked = state === undefined || state === 'parked' ? position.parked > 0 : false;
+  const waiting =
+    state !== 'parked' &&
+    (type === undefined || position.wanted > 0) &&
+    (state !== 'sending' || position.sending > 0);
+  const parts = [
+    ...(parked ? [parkedEntries(value(position.current))] : []),
+    ...(waiting ? [waitingPart()] : []),
+    ...(state === undefined || state === 'waiting' ? [UNSEALED_ENTRIES] : []),
+  ];
+  if (parts.length === 0) return undefined;
+  // What was tried is what comes first of what waits; nothing else has tries.
+  if (sort === 'tries' && parked) parts.push(...parts.splice(0, 1));
+  const where = [
+    ...(type === undefined ? [] : [`jsonb_exists(q.types, ${value(type)}::text)`]),
+    ...(state === undefined ? [] : [`q.state = ${value(state)}::text`]),
+    // A word and not a value: only so the index of urgent entries serves.
+    ...(priority === undefined ? [] : [priority === 'high' ? 'q.high' : 'not q.high']),
+    ...old.map((condition) => `q.${condition}`),
+  ];
   // UNION ALL keeps the order of its parts, and under LIMIT the later parts are never started.
   return {
     text: `select q.epoch, q.seq, q.type, q.key, q.records, q.bytes, q.high, q.captured_at, q.tries, q.state,
        q.next_try_at, q.after, q.last_error
-  from ((${PARKED_ENTRIES}) union all (${WAITING_ENTRIES}) union all (${UNSEALED_ENTRIES})) q
- where ($1::text is null or jsonb_exists(q.types, $1::text))
-   and ($2::text is null or q.state = $2::text)
-   and ($3::boolean is null or q.high = $3::boolean)
-   and ($4::double precision is null or q.captured_at < now() - make_interval(secs => $4::double precision / 1000))
- ${order} limit $5::bigint`,
-    values: [
-      type ?? null,
-      state ?? null,
-      priority === undefined ? null : priority === 'high',
-      olderThanMs ?? null,
-      limit ?? null,
-    ],
+  from (${parts.map((part) => `(${part})`).join(' union all ')}) q
+ ${where.length === 0 ? '' : `where ${where.join(' and ')}`}
+ ${order === '' ? '' : `order by q.${order}`}
+ ${most === undefined ? '' : `limit ${most}`}`,
+    values,
   };
 }
 

@@ -122,6 +122,55 @@ describe('queue', () => {
     assert.equal((await showEntry(store.pool, 3)).state, 'parked');
   });
 
+  it('lists for every combination of filters what the whole list has', async function () {
+    this.timeout(180_000);
+    await adjust(store.db, 4); // not sealed: after what waits, whose head is being sent
+    const batch = await outbox.nextBatch({ transactions: 1 });
+    assert.ok(batch !== undefined);
+    await outbox.noteSending(batch);
+    const all = await list();
+    assert.deepEqual(new Set(all.map(({ state }) => state)), new Set(['parked', 'sending', 'waiting']));
+    const types = new Map<QueueEntry, ReadonlySet<string>>();
+    for (const type of ['sale', 'inventory_adjustment', 'nothing'])
+      for (const { seq, capturedAt } of await list({ type }))
+        for (const entry of all.filter((one) => one.seq === seq && one.capturedAt === capturedAt))
+          types.set(entry, new Set([...(types.get(entry) ?? []), type]));
+    assert.ok(all.every((entry) => types.get(entry)?.has(entry.type) === true));
+    const orders = {
+      send: () => 0,
+      age: ({ capturedAt }: QueueEntry) => Date.parse(capturedAt),
+      tries: ({ tries }: QueueEntry) => -tries,
+      bytes: ({ bytes }: QueueEntry) => -bytes,
+    };
+    for (const type of [undefined, 'sale', 'inventory_adjustment', 'nothing'])
+      for (const state of [undefined, 'waiting', 'sending', 'parked'] as const)
+        for (const priority of [undefined, 'high', 'normal'] as const)
+          for (const olderThanMs of [undefined, 0, 3_600_000])
+            for (const sort of ['send', 'age', 'tries', 'bytes'] as const)
+              for (const limit of [undefined, 2]) {
+                const filters = { type, state, priority, olderThanMs, sort, limit };
+                const given = Object.fromEntries(
+                  Object.entries(filters).filter(([, of]) => of !== undefined),
+                );
+                const wanted = all
+                  .filter((entry) => type === undefined || types.get(entry)?.has(type) === true)
+                  .filter((entry) => state === undefined || entry.state === state)
+                  .filter(({ high }) => priority === undefined || high === (priority === 'high'))
+                  .filter(() => olderThanMs !== 3_600_000)
+                  .sort((a, b) => orders[sort](a) - orders[sort](b))
+                  .slice(0, limit);
+                const found = await list(given);
+                // Among equals any order will do.
+                assert.deepEqual(found.map(orders[sort]), wanted.map(orders[sort]), JSON.stringify(given));
+                if (limit === undefined || sort === 'send')
+                  assert.deepEqual(
+                    new Set(found.map(({ seq }) => seq)),
+                    new Set(wanted.map(({ seq }) => seq)),
+                    JSON.stringify(given),
+                  );
+              }
+  });
+
   it('shows an entry, its body only when asked', async () => {
     const shown = await showEntry(store.pool, 4);
     assert.deepEqual([shown.type, shown.records, shown.rows, shown.body], ['sale', 1, 6, null]);
@@ -135,7 +184,7 @@ describe('queue', () => {
     const settled = await outbox.acknowledge(batch, { seq: 5, chain: 'ab'.repeat(32), dead: [] });
     assert.ok(settled.result === 'halted' && settled.code === 'PS-UP-DIVERGED');
     assert.equal(await outbox.nextBatch(), undefined);
-    assert.equal((await countQueue(store.pool)).queued, 3);
+    assert.equal((await countQueue(store.pool)).queued, 4);
     assert.equal((await countQueue(store.pool)).halted, 'PS-UP-DIVERGED');
   });
 
