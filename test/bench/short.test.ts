@@ -6,7 +6,7 @@ import { textOf } from '../../bench/support/report.ts';
 describe('benches', () => {
   for (const [name, bench] of Object.entries(BENCHES)) {
     it(`${name}: ${bench.title}`, async function () {
-      this.timeout(180_000);
+      this.timeout(600_000);
       const report = await bench.run({ short: true, say: () => undefined });
       assert.equal(report.bench, name);
       assert.ok(report.ways.length > 0);
