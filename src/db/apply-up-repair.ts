@@ -58,8 +58,24 @@ export function repairBlock(block: RepairBlock): string {
           update ${target} s set ${assignments}
             from incoming r where ${sameOwned(block)} and ${differ}${forward})
         select array_agg(r.possync_repair) into v_seen from incoming r;
-${last ? '        v_repaired := v_repaired || v_seen;' : ''}
+${childDates(block)}${last ? '        v_repaired := v_repaired || v_seen;' : ''}
       end if;`;
+}
+
+/** The children of a header whose date the repair has changed follow it: the date is in their keys. */
+function childDates({ entity, child, source, target }: RepairBlock): string {
+  const date = entity.up.partitionColumn;
+  const [key] = entity.root.key;
+  if (date === null || child !== undefined || key === undefined) return '';
+  return entity.children
+    .map(
+      ({ table, parentKey }) => `        update ${publicTable(table)} c set ${ident(date)} = s.${ident(date)}
+          from ${target} s join ${source} r on r.${ident(key)} = s.${ident(key)}
+         where s.store_id = p_store and c.store_id = p_store and c.${ident(parentKey[0] ?? 'id')} = s.${ident(key)}
+           and c.${ident(date)} <> s.${ident(date)};
+`,
+    )
+    .join('');
 }
 
 /** The same row, and this store's at both ends: a repair reaches nothing that the store does not own. */

@@ -112,8 +112,19 @@ function plainRoot(block: Block): string {
       if v.foreign_store then ${raise('PS403', `${entity.root.table} of another store`)} end if;
       if v.odd_state then ${raise('PS411', `unknown state of a ${entity.title}`)} end if;
 ${rememberHeaders(block)}
+${refuseRedated(block)}
       if v.fresh < v.n then
 ${existing(block)}
+      end if;`;
+}
+
+/** Only a row that is new can be there under another date as well. */
+function refuseRedated({ entity, table, source }: Block): string {
+  const date = entity.up.partitionColumn;
+  if (date === null || table.key.length > 1) return '';
+  return `      if v.fresh > 0 then
+        perform possync.refuse_redated(p_store, array_agg(${literal(table.table)}::text),
+                  array_agg(${keyText('r', table.key)}), array_agg(r.${ident(date)}::text)) from ${source} r;
       end if;`;
 }
 

@@ -15,6 +15,7 @@
 import type { TableSpec } from '../protocol/entities.ts';
 import { tablesOf } from '../protocol/entities.ts';
 import { REPAIR_BEGIN, REPAIR_DECLARED, REPAIR_END } from './apply-up-repair.ts';
+import { redatedFunction } from './apply-up-redated.ts';
 import { applyBlock } from './apply-up-tables.ts';
 import type { StoreEntity } from './capture-up-rows.ts';
 import { dollarQuoted, ident, literal } from './sql.ts';
@@ -27,7 +28,7 @@ export async function installUpApply(db: Queryable, up: readonly StoreEntity[]):
   const types = await columnTypes(db, up.flatMap(tablesOf));
   // One message is one transaction: a server that runs meanwhile finds the old one or the new one, never none.
   await db.query(
-    `drop function if exists possync.apply_batch(integer, bigint[], text[]); ${applyFunction(up, types)}`,
+    `drop function if exists possync.apply_batch(integer, bigint[], text[]); ${applyFunction(up, types)}; ${redatedFunction(up, types)}`,
   );
   await ensureFirstMonths(db);
 }

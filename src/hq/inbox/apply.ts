@@ -82,9 +82,18 @@ function inJson(entry: Entry, layouts: ReadonlyMap<string, Layout>, isJson: IsJs
 }
 
 /** As `attempt`; the savepoint ends with the transaction. */
-async function attemptCopy(tx: pg.PoolClient, storeId: number, { copies, rest }: FastPlan): Promise<unknown> {
+async function attemptCopy(
+  tx: pg.PoolClient,
+  storeId: number,
+  { copies, rest, headers }: FastPlan,
+): Promise<unknown> {
   try {
     await copyIn(tx, copies, ['savepoint possync_apply']);
+    if (headers.length > 0)
+      await tx.query('select possync.refuse_redated($1::int, $2::text[], $3::text[], $4::text[])', [
+        storeId,
+        ...([0, 1, 2] as const).map((part) => headers.map((header) => header[part])),
+      ]);
     if (rest.length > 0) await applyBatch(tx, storeId, rest);
     return undefined;
   } catch (error) {

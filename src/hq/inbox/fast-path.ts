@@ -47,6 +47,8 @@ export interface FastPlan {
   readonly copies: readonly CopyIn[];
   /** What COPY cannot take, as JSON. */
   readonly rest: readonly { readonly seq: number; readonly body: string }[];
+  /** Of the headers among what is copied: table, key and date. */
+  readonly headers: readonly (readonly [table: string, key: string, date: string])[];
 }
 
 export class FastPath {
@@ -92,6 +94,7 @@ export class FastPath {
   ): FastPlan | undefined {
     const texts = new Map<string, { text: string; rows: number }>();
     const rest: { seq: number; body: string }[] = [];
+    const headers: [string, string, string][] = [];
     for (const { seq, v, body } of entries) {
       if (v < 2) {
         rest.push({ seq, body });
@@ -99,7 +102,7 @@ export class FastPath {
       }
       const sections = sectionsOf(body);
       if (sections === undefined) return undefined;
-      const left = this.#copySections(sections, String(storeId), texts);
+      const left = this.#copySections(sections, String(storeId), texts, headers);
       // A layout of another release: its columns are known once the hello of the store was read.
       if (left.some(({ layout }) => layout !== JSON_LAYOUT && !layouts.has(layout))) return undefined;
       if (left.length > 0) rest.push({ seq, body: jsonOrNothing(left, layouts, isJson) ?? body });
@@ -111,7 +114,7 @@ export class FastPath {
       if (copied === undefined || route === undefined) return [];
       return [{ sql: route.copy, data: Buffer.from(copied.text), rows: copied.rows }];
     });
-    return { copies, rest };
+    return { copies, rest, headers };
   }
 
   /** Adds what can be copied and returns what cannot. */
@@ -119,6 +122,7 @@ export class FastPath {
     sections: readonly Section[],
     storeId: string,
     texts: Map<string, { text: string; rows: number }>,
+    headers: [string, string, string][],
   ): Section[] {
     const left: Section[] = [];
     /** By table and key, what stands in front of a child: `7,2026-11-20,`. */
@@ -136,7 +140,7 @@ export class FastPath {
         (route === undefined ? left : children).push(section);
         continue;
       }
-      const lines = headerLines(section, route.root.table, route.header, storeId, prefixes);
+      const lines = headerLines(section, route.root.table, route.header, storeId, prefixes, headers);
       if (lines === undefined) left.push(section);
       else add(section.layout, lines, section.rows.length);
     }
@@ -192,6 +196,7 @@ function headerLines(
   header: NonNullable<Route['header']>,
   storeId: string,
   prefixes: Map<string, string>,
+  headers: [string, string, string][],
 ): string | undefined {
   let lines = '';
   const found: [string, string][] = [];
@@ -208,7 +213,10 @@ function headerLines(
     found.push([`${table}:${key}`, `${storeId},${date},`]);
     lines += `${row.slice(1, -1)}\n`;
   }
-  for (const [key, prefix] of found) prefixes.set(key, prefix);
+  for (const [key, prefix] of found) {
+    prefixes.set(key, prefix);
+    headers.push([table, key.slice(table.length + 1), prefix.slice(storeId.length + 1, -1)]);
+  }
   return lines;
 }
 
