@@ -44,6 +44,8 @@ export async function copyIn(
 
 class Message implements pg.Submittable {
   readonly done: Promise<number[]>;
+  /** The driver hangs the end of its time limit on it: not called, each batch would be kept until the limit is over. */
+  callback: (error: Error | null) => void = () => undefined;
   readonly #text: string;
   readonly #copies: readonly CopyIn[];
   readonly #counts: number[] = [];
@@ -74,10 +76,12 @@ class Message implements pg.Submittable {
   }
 
   handleReadyForQuery(): void {
+    this.callback(null);
     this.#resolve(this.#counts);
   }
 
   handleError(error: Error): void {
+    this.callback(error);
     this.#reject(error);
   }
 
