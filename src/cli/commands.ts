@@ -172,11 +172,13 @@ export const COMMANDS: readonly CommandSpec[] = [
       'possync token rotate --revoke-old-now',
       'possync token rotate --all --wait 10m --batch 10   # at HQ: exit 0 all, 1 some failed, 75 some pending',
       'possync token rotate NYC-001 NYC-002 --if-expires-within 30d',
+      'possync token rotate NYC-003 --withdraw',
     ],
     options: [
       ['--all', 'at HQ: every store'],
       ['--batch <n>', 'at HQ: so many stores at once (default 10); no more after 3 failures'],
       ['--wait [duration]', 'at HQ: longest wait for the connected ones (default 10m; without it --timeout)'],
+      ['--withdraw', 'at HQ: take back orders that have not been carried out'],
       ['--if-expires-within <duration>', 'only if the one in force ends within this time'],
       ['--expires-in <duration>', 'how long the new one lives (default: as HQ is set, SYNC_CREDENTIAL_LIFE)'],
       ['--grace <duration>', 'how long the old one is still taken (default 24h)'],

@@ -109,6 +109,7 @@ describe('a document of the program', function () {
       ['hq', 'token issue CLI-1 --hq-url https://hq.example.com --dry-run'],
       ['hq', 'token status --all'],
       ['hq', 'token rotate --all --dry-run'],
+      ['hq', 'token rotate --all --withdraw'],
       ['store', `store init --token-file ${join(dir, 'token')}`],
       ['store', 'store re-enrol'],
       ['hq', 'hq serve --check'],

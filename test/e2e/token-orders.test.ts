@@ -92,6 +92,39 @@ describe('token rotate at HQ', function () {
     assert.equal(downs(), 0, 'no light turned red');
   });
 
+  it('an order can be taken back before its store is there, on record, and only once; then a new one is given', async () => {
+    const withdraw = async (...args: string[]) => {
+      const { stdout, stderr, code } = await atHq('token', 'rotate', ...args, '--withdraw', '--json');
+      assert.equal(code, 0, stderr);
+      return (JSON.parse(stdout) as { withdrawn: { code: string; kid: string; order_id: string }[] })
+        .withdrawn;
+    };
+    const open = async (): Promise<number | null> =>
+      (await hq.pool.query('select from possync.rotation_orders o where o.done_at is null')).rowCount;
+    const kid = await kidOf(away);
+    assert.deepEqual(
+      (await withdraw('--all', '--dry-run')).map(({ code }) => code),
+      ['ORD-3'],
+    );
+    assert.equal(await open(), 1, 'nothing was changed');
+    assert.deepEqual(await withdraw('ORD-1'), [], 'what is done cannot be taken back');
+    const [order, ...more] = await withdraw('ORD-3');
+    assert.deepEqual([order?.code, order?.kid, more], ['ORD-3', kid, []]);
+    assert.equal(await open(), 0);
+    assert.deepEqual(await withdraw('--all'), []);
+    const { rows } = await hq.pool.query<{ store: number; order: string; kid: string }>(
+      `select a.store_id as store, a.details ->> 'order' as order, a.details ->> 'kid' as kid
+         from possync.audit a where a.action = 'token rotate withdrawn'`,
+    );
+    assert.deepEqual(rows, [{ store: away.id, order: order?.order_id, kid }]);
+    await away.start();
+    await away.untilLight('green');
+    assert.equal(await kidOf(away), kid, 'its welcome held no order');
+    await away.stop();
+    assert.equal((await atHq('token', 'rotate', '--withdraw')).code, 64, 'nobody in particular');
+    assert.deepEqual(resultsOf(await rotate('ORD-3', '--timeout', '1s')), { 'ORD-3': 'pending' });
+  });
+
   it('a store that was away rotates itself when it is back', async () => {
     const before = await kidOf(away);
     await away.start();

@@ -120,6 +120,15 @@ describe('token revoke', function () {
     await until(async () => (await store.link()).code === 'PS-TOKEN-REVOKED', {
       what: 'the store knows why',
     });
+    const told = (): number =>
+      store.log.lines.filter(({ event, code }) => event === 'token.revoked' && code === 'PS-TOKEN-REVOKED')
+        .length;
+    assert.equal(told(), 1, 'its log says so');
+    store.running.reconnect();
+    await until(() => store.log.lines.filter(({ message }) => message === 'not connected').length >= 2, {
+      what: 'HQ has refused it again',
+    });
+    assert.equal(told(), 1, 'and says it once');
     const till = await store.database.connect();
     const session = await openSession(till, await addRegister(till, store.id), store.id);
     await sell(till, session, { storeId: store.id, lines: 1 });

@@ -9,13 +9,17 @@ export async function run(context: Context, args: Args): Promise<Answer> {
   const all = args.flag('all');
   const flags = rotateFlags(args);
   if (codes.length === 0 && !all) {
-    for (const name of ['batch', 'wait'])
+    for (const name of ['batch', 'wait', 'withdraw'])
       if (args.text(name) !== undefined || args.flag(name))
         throw new PossyncError('PS-USAGE', `--${name} is for HQ: name the stores, or give --all`);
     const { rotateHere } = await import('../token/rotate-store.ts');
     return await rotateHere(context, args, flags);
   }
   if (codes.length > 0 && all) throw new PossyncError('PS-USAGE', 'give either store codes or --all');
+  if (args.flag('withdraw')) {
+    const { withdrawAtHq } = await import('../token/withdraw-hq.ts');
+    return await withdrawAtHq(context, codes, flags);
+  }
   const { rotateStores } = await import('../token/rotate-hq.ts');
   return await rotateStores(context, args, codes, flags);
 }

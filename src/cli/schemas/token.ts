@@ -118,3 +118,8 @@ export const tokenRevoke = document('possync.token-revoke/1', {
   dry_run: z.boolean(),
   revoked: z.array(z.object({ code: storeCode, kids: z.array(kid) })),
 });
+
+export const tokenWithdraw = document('possync.token-withdraw/1', {
+  dry_run: z.boolean(),
+  withdrawn: z.array(z.object({ code: storeCode, order_id: z.uuid(), kid, ordered_by: text })),
+});

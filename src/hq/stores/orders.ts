@@ -66,6 +66,45 @@ export async function orderRotations(
   });
 }
 
+/**
+ * Takes open orders back; null = of every store. One that a store has begun meanwhile may still end: what is in force is
+ * then the new credential, and no harm is done.
+ */
+export async function withdrawOrders(
+  pool: pg.Pool,
+  storeIds: readonly number[] | null,
+  { actor, dryRun }: { readonly actor: string; readonly dryRun: boolean },
+): Promise<{ storeId: number; code: string; id: string; kid: string; orderedBy: string }[]> {
+  return await withTransaction(pool, async (tx) => {
+    const { rows } = await tx.query<{
+      storeId: number;
+      code: string;
+      id: string;
+      kid: string;
+      orderedBy: string;
+    }>(
+      `select o.store_id as "storeId", s.code, o.id::text, o.old_kid as kid, o.ordered_by as "orderedBy"
+         from possync.rotation_orders o join public.stores s on s.id = o.store_id
+        where o.done_at is null and ($1::integer[] is null or o.store_id = any ($1::integer[]))
+        order by s.code
+          for update of o`,
+      [storeIds],
+    );
+    if (dryRun) return rows;
+    await tx.query('delete from possync.rotation_orders o where o.id = any ($1::uuid[])', [
+      rows.map(({ id }) => id),
+    ]);
+    for (const { storeId, id, kid, orderedBy } of rows)
+      await writeAudit(tx, {
+        actor,
+        action: 'token rotate withdrawn',
+        storeId,
+        details: { order: id, kid, ordered_by: orderedBy },
+      });
+    return rows;
+  });
+}
+
 /** A hint that may be repeated: the order is in the table. */
 export async function tellOrders(db: Queryable, storeIds: readonly number[]): Promise<void> {
   for (let from = 0; from < storeIds.length; from += STORES_PER_MESSAGE)

@@ -19,6 +19,8 @@ export class LinkReporter {
   #last: LinkState['reason'] = null;
   #summaries = 0;
   #cancel: () => void = () => undefined;
+  /** Said once, until a connection is up again: HQ repeats it at every attempt. */
+  #revoked = false;
   /** Changes of the light within the hour that began then; those beyond the limit are only counted. */
   #hour = { beganMs: -Infinity, changes: 0, untold: 0 };
 
@@ -37,6 +39,15 @@ export class LinkReporter {
         why: after.reason?.message,
       });
     }
+    if (after.reason?.code === 'PS-TOKEN-REVOKED' && !this.#revoked) {
+      this.#revoked = true;
+      this.#log.warn('HQ has revoked the credential; the store keeps selling and keeps its queue', {
+        event: 'token.revoked',
+        code: after.reason.code,
+        why: after.reason.message,
+        hq: hqUrl,
+      });
+    }
     if (after.session === 'http' && before.session !== 'http')
       this.#log.info('WebSocket does not pass; syncing by polling over HTTP', { hq: hqUrl });
     if (indicator(after) === 'green' && indicator(before) === 'red') this.#up(hqUrl);
@@ -51,6 +62,7 @@ export class LinkReporter {
   }
 
   #up(hqUrl: string): void {
+    this.#revoked = false;
     const downMs = this.#downSinceMs === undefined ? undefined : this.#clock.now() - this.#downSinceMs;
     const unencrypted = isUnencrypted(hqUrl);
     this.#changed('info', unencrypted ? 'connected, unencrypted' : 'connected', {
