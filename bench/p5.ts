@@ -98,19 +98,18 @@ async function sell(server: Server, url: string, { clients, sales }: Load): Prom
     Array.from({ length: clients }, () => connect({ url, applicationName: 'bench till' })),
   );
   const times: number[] = [];
-  const sessions = await Promise.all(tills.map((db) => openShift(db)));
-  const till = async (db: pg.Client, at: number): Promise<void> => {
-    const session = sessions[at];
-    for (let n = 1; session !== undefined && n <= sales / clients; n += 1) {
+  const shifts = await Promise.all(tills.map(async (db) => ({ db, shift: await openShift(db) })));
+  const till = async ({ db, shift }: { db: pg.Client; shift: Shift }): Promise<void> => {
+    for (let n = 1; n <= sales / clients; n += 1) {
       const from = performance.now();
-      await oneSale(db, session, n);
+      await oneSale(db, shift, n);
       times.push(performance.now() - from);
     }
   };
   // Prepared and cached before the clock starts.
-  await Promise.all(sessions.map((session, at) => tills[at] && oneSale(tills[at], session, 0)));
+  await Promise.all(shifts.map(({ db, shift }) => oneSale(db, shift, 0)));
   const [cpu, began] = [server.cpuMs(), performance.now()];
-  await Promise.all(tills.map(till));
+  await Promise.all(shifts.map(till));
   const [used, ms] = [server.cpuMs() - cpu, performance.now() - began];
   await Promise.all(tills.map((db) => db.end()));
   return {
