@@ -1,7 +1,7 @@
 /** After the last fault: everything must flow, and then both sides must be equal, row by row, and whole. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { compareStore, type TableComparison } from '../../src/db/compare.ts';
-import { readFacts } from './facts.ts';
+import { idOf, readFacts } from './facts.ts';
 import {
   readBrokenSteps,
   readCauseless,
@@ -91,6 +91,12 @@ export async function check(world: World): Promise<Tally> {
 
 /** The witness against HQ: each committed transaction once, with its content, and nothing that nobody wrote. */
 async function checkFacts(world: World, site: Site, tally: Tally): Promise<void> {
+  const parked = (await readDead(world.hq.pool)).filter(({ store_id }) => store_id === site.id);
+  const rewritten = world.oracle.rewritten();
+  // What a restored store has taken back, such as a transfer that it shipped, contradicts what others did with it: that
+  // is at HQ and shown there, as a dead letter.
+  const contradicted = (id: string): boolean =>
+    rewritten.has(id) && parked.some(({ body }) => body.includes(id));
   const atHq = await readFacts(world.hq.pool, site.id);
   const own = await readFacts(site.machine.pool, site.id);
   for (const fact of atHq.doubled) world.violate('doubled', `${site.code}: ${fact}`);
@@ -108,6 +114,7 @@ async function checkFacts(world: World, site: Site, tally: Tally): Promise<void>
           `${site.code}: ${entry.fact} is ${content}, the till wrote ${entry.content}`,
         );
     } else if (committed && entry.gone !== undefined) tally.gone += 1;
+    else if (committed && contradicted(idOf(entry.fact))) tally.explained += 1;
     else if (committed) world.violate('lost', `${site.code}: ${entry.fact} (${entry.state})`);
   }
   for (const fact of atHq.content.keys())
