@@ -6,7 +6,7 @@ import { startPossync, type Ended, type TestProcess } from '../../test/support/p
 const EXPECTED_EXITS = new Set([0, 69, 73, 75]);
 
 /** What a program says on a pipe once it hears signals. */
-const READY = /"event":"ready"/;
+const READY = '"event":"ready"';
 
 export class Program {
   readonly name: string;
@@ -111,7 +111,7 @@ export class Program {
       await this.#loop;
     });
     // Before it is ready, which a loaded machine may take long for, it hears no signal yet.
-    const starting = end?.signal === 'SIGTERM' && !READY.test(end.stdout + end.stderr);
+    const starting = end?.signal === 'SIGTERM' && !`${end.stdout}${end.stderr}`.includes(READY);
     if (end !== undefined && end.code !== 0 && !starting)
       this.#fault(
         `${this.name} did not stop cleanly: ${end.code ?? end.signal ?? ''}: ${lastLines(end.stderr)}`,
