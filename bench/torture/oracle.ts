@@ -32,6 +32,8 @@ export class Oracle {
   readonly #file: string;
   /** Kept apart from the entries: what was forgotten can be done again, and is then another entry of the same fact. */
   readonly #rewritten = new Set<string>();
+  /** By store, what a till has done a second time although the first was committed: its database has gone back since. */
+  readonly #redone = new Map<string, Set<string>>();
   transactions = 0;
   failed = 0;
 
@@ -56,6 +58,11 @@ export class Oracle {
       gone: undefined,
     }));
     if (clone) for (const id of all) this.#rewritten.add(id);
+    if (entries.some(({ fact }) => this.#entries.get(fact)?.state === 'committed')) {
+      const redone = this.#redone.get(store) ?? new Set<string>();
+      this.#redone.set(store, redone);
+      for (const id of all) redone.add(id);
+    }
     // A fact can be tried again (a transfer shipped after a broken commit): the last attempt counts.
     for (const entry of entries) this.#entries.set(entry.fact, entry);
     const end = (state: Entry['state']): void => {
@@ -94,6 +101,9 @@ export class Oracle {
 
   /** The store's database is now an older one. `known` was noted before it started; `own` and `atHq` are read after. */
   storeWentBack(store: string, known: ReadonlySet<Entry>, own: Facts, atHq: Facts): number {
+    // Forgotten and done again before anybody could look: the entry of the first time is no longer known here.
+    for (const id of this.#redone.get(store) ?? []) this.#rewritten.add(id);
+    this.#redone.delete(store);
     return this.#lose(
       (entry) => entry.store === store && entry.inStore && known.has(entry) && !own.content.has(entry.fact),
       atHq,
