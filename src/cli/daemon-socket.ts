@@ -3,6 +3,7 @@ import http from 'node:http';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Env } from '../config/options.ts';
+import { codeOf } from '../core/classify.ts';
 import { isErrorCode, PossyncError } from '../core/errors.ts';
 
 export const SOCKET_NAME = 'store.sock';
@@ -26,15 +27,20 @@ export async function askDaemon(
   timeoutMs = ANSWER_MS,
 ): Promise<unknown> {
   const answer = await exchange(socket, method, path, timeoutMs);
-  return answer?.status === 200 ? answer.body : undefined;
+  return answer !== 'dead' && answer?.status === 200 ? answer.body : undefined;
 }
 
 const lightSchema = z.object({ indicator: z.enum(['green', 'red']), code: z.string().nullable() });
 
-/** The light from the daemon's memory, which it knows while its database is away; undefined where no daemon listens. */
+/**
+ * The light from the daemon's memory, which it knows while its database is away. Red as well where a socket is left and
+ * nobody listens: its daemon died. undefined where there is no socket, which may mean a daemon with another folder.
+ */
 export async function lightOfDaemon(socket: string): Promise<z.infer<typeof lightSchema> | undefined> {
   const answer = await exchange(socket, 'GET', '/connz', ANSWER_MS);
-  return lightSchema.safeParse(answer?.body).data;
+  return answer === 'dead'
+    ? { indicator: 'red', code: 'PS-DAEMON-DOWN' }
+    : lightSchema.safeParse(answer?.body).data;
 }
 
 const errorSchema = z.object({
@@ -44,7 +50,8 @@ const errorSchema = z.object({
 /** Like askDaemon, but what the daemon refuses is thrown; undefined only where no daemon listens. */
 export async function tellDaemon(socket: string, path: string, timeoutMs: number): Promise<unknown> {
   const answer = await exchange(socket, 'POST', path, timeoutMs);
-  if (answer === undefined || answer.status === 200) return answer?.body;
+  if (answer === undefined || answer === 'dead') return undefined;
+  if (answer.status === 200) return answer.body;
   const refused = errorSchema.safeParse(answer.body);
   if (!refused.success) throw new PossyncError('PS-INTERNAL', `the daemon answered ${answer.status}`);
   const { code, message, hint } = refused.data.error;
@@ -55,12 +62,13 @@ export async function tellDaemon(socket: string, path: string, timeoutMs: number
   );
 }
 
+/** `dead`: the socket is there, and nobody listens on it. */
 async function exchange(
   socketPath: string,
   method: 'GET' | 'POST',
   path: string,
   timeoutMs: number,
-): Promise<{ status: number; body: unknown } | undefined> {
+): Promise<{ status: number; body: unknown } | 'dead' | undefined> {
   return await new Promise((resolve) => {
     const nothing = (): void => {
       resolve(undefined);
@@ -79,7 +87,9 @@ async function exchange(
       response.on('close', nothing);
     });
     request.on('timeout', () => request.destroy());
-    request.on('error', nothing);
+    request.on('error', (error) => {
+      resolve(codeOf(error) === 'ECONNREFUSED' ? 'dead' : undefined);
+    });
     request.end();
   });
 }

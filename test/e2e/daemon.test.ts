@@ -1,8 +1,10 @@
 /** The daemon by itself: its local API, one per database, enrolment while it runs, and several HQ processes. */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { copyFile, mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
+import { once } from 'node:events';
+import { copyFile, link, mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
 import http from 'node:http';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { WebSocket } from 'ws';
@@ -184,6 +186,33 @@ describe('the daemon', function () {
     for (const line of lines) await line.set('pass');
     await store.close();
     for (const line of lines) await line.close();
+  });
+
+  it('that was killed is red at once: its socket is left, and nobody listens on it', async () => {
+    const store = await TestStore.open(hq, 'KILLED');
+    await store.untilLight('green');
+    await store.stop();
+    // As kill -9 leaves it: a light that says green, and a socket.
+    await store.pool.query(
+      `update possync.link set indicator = 'green', state = 'online', written_at = now() + interval '1 hour'`,
+    );
+    const status = async (): Promise<[number | null, string, string | undefined]> => {
+      const { code, stdout } = await runPossync(['status', '--json'], {
+        env: { DATABASE_URL: store.database.url, POSSYNC_STATE_DIR: store.stateDir },
+      });
+      const { connection } = JSON.parse(stdout) as {
+        connection: { indicator: string; reason: { code: string } | null };
+      };
+      return [code, connection.indicator, connection.reason?.code];
+    };
+    assert.deepEqual(await status(), [0, 'green', undefined], 'without a socket the daemon may be elsewhere');
+    const listener = createServer().listen(join(store.stateDir, 'short-lived.sock'));
+    await once(listener, 'listening');
+    await link(join(store.stateDir, 'short-lived.sock'), join(store.stateDir, 'store.sock'));
+    listener.close();
+    await once(listener, 'close');
+    assert.deepEqual(await status(), [1, 'red', 'PS-DAEMON-DOWN']);
+    await store.close();
   });
 
   it('a taken status port is a warning', async () => {

@@ -53,13 +53,20 @@ export class StoreSide implements Side<StoreStatusView> {
     return told.store?.id === own.store?.id ? told : own;
   }
 
-  /** A daemon that cannot reach its database can write neither its document nor its light: the row there says what was. */
+  /** A daemon that cannot reach its database, or that was killed, does not write its light: the row there says what was. */
   async #withLiveLight(own: StoreStatusView): Promise<StoreStatusView> {
     const light = await lightOfDaemon(this.#socket);
     if (light?.indicator !== 'red' || own.connection.indicator === 'red') return own;
     const code = light.code !== null && isErrorCode(light.code) ? light.code : 'PS-HQ-UNREACHABLE';
-    const reason = { code, message: 'the daemon says so', hint: ERRORS[code].hint };
-    return { ...own, connection: { ...own.connection, indicator: 'red', state: 'disconnected', reason } };
+    const dead = code === 'PS-DAEMON-DOWN';
+    const message = dead ? 'daemon not running' : 'the daemon says so';
+    const reason = { code, message, hint: ERRORS[code].hint };
+    const daemon = dead ? { ...own.daemon, running: false, pid: null } : own.daemon;
+    return {
+      ...own,
+      daemon,
+      connection: { ...own.connection, indicator: 'red', state: 'disconnected', reason },
+    };
   }
 
   async #fromDaemon(): Promise<StoreStatusView | undefined> {
