@@ -10,6 +10,8 @@ const WAY_OUT: Readonly<Record<string, readonly string[]>> = {
   'PS-UP-EPOCH': ['store', 're-enrol'],
   'PS-HQ-TOO-OLD': ['store', 'reexport', '--from', '2020-01-01'],
 };
+/** HQ's to run: after several restores of stores a batch may hold more that contradicts than one in a hundred. */
+const AT_HQ: Readonly<Record<string, readonly string[]>> = { 'PS-UP-BREAKER': ['queue', 'retry'] };
 
 export class Operator {
   readonly #world: World;
@@ -32,14 +34,15 @@ export class Operator {
   async #look(site: Site): Promise<void> {
     const code = await readHalted(site.machine.pool).catch(() => null);
     if (code === null) return;
-    const command = WAY_OUT[code];
+    const atHq = AT_HQ[code];
+    const command = atHq === undefined ? WAY_OUT[code] : [...atHq, site.code];
     if (command === undefined) {
       this.#world.violate('halted', `${site.code} halted with ${code}, and no command gets out of it`);
       return;
     }
     this.#world.note(`${site.code} halted: ${code}`);
     this.commands += 1;
-    const { code: exit, stderr } = await this.#world.command(site, command);
+    const { code: exit, stderr } = await this.#world.command(atHq === undefined ? site : 'HQ', command);
     if (exit === 0) this.halts[code] = (this.halts[code] ?? 0) + 1;
     else {
       // HQ cannot be reached now, or the clone is still connected: it is asked again.

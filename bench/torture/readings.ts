@@ -14,7 +14,12 @@ export async function readHalves(db: Queryable): Promise<Half[]> {
 }
 
 export async function readHalted(store: Queryable): Promise<string | null> {
-  const row = await queryMaybe<{ halted: string | null }>(store, 'select s.halted from possync.sending s');
+  // The breaker is HQ's: the store goes on asking, and is told it each time.
+  const row = await queryMaybe<{ halted: string | null }>(
+    store,
+    `select coalesce(s.halted, case when s.last_error = 'PS-UP-BREAKER' then s.last_error end) as halted
+       from possync.sending s`,
+  );
   return row?.halted ?? null;
 }
 

@@ -150,10 +150,14 @@ describe('token rotate at HQ', function () {
     await rotate('ORD-3');
     const again = await rotate('ORD-3');
     assert.deepEqual(resultsOf(again), { 'ORD-3': 'pending' });
-    const { rows } = await hq.pool.query<{ n: number }>(
-      'select count(*) as n from possync.rotation_orders o where o.done_at is null',
-    );
-    assert.equal(rows[0]?.n, 1);
+    const open = async (): Promise<number> =>
+      (
+        await hq.pool.query<{ n: number }>(
+          'select count(*) as n from possync.rotation_orders o where o.done_at is null and o.store_id = $1::integer',
+          [away.id],
+        )
+      ).rows[0]?.n ?? 0;
+    assert.equal(await open(), 1);
     const count = async (): Promise<number> =>
       (
         await hq.pool.query<{ n: number }>(
@@ -164,7 +168,10 @@ describe('token rotate at HQ', function () {
     const before = await count();
     await away.start();
     await away.untilLight('green');
-    await until(async () => (await count()) === before + 1, { what: 'it rotated' });
+    await until(async () => (await open()) === 0 && (await count()) === before + 1, {
+      what: 'it rotated, and HQ has its report',
+      timeoutMs: 60_000,
+    });
     // A new connection would bring an order that is still open once more.
     away.running.reconnect();
     await until(async () => (await hq.light(away.id)) === 'green', { what: 'it is back' });
