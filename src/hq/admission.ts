@@ -40,8 +40,11 @@ export class FreshConnections {
       if (this.#fresh.get(key) === socket) this.#fresh.delete(key);
     });
     if (this.#fresh.size <= this.#max) return;
-    const [oldest] = this.#fresh.values();
-    oldest?.destroy();
+    const [oldest] = this.#fresh;
+    if (oldest === undefined) return;
+    // Now, and not when it says that it is closed: until then the next one over the limit would cut the same one again.
+    this.#fresh.delete(oldest[0]);
+    oldest[1].destroy();
   }
 
   /** Its first request is whole. */
@@ -97,6 +100,8 @@ export class RequestsInHand {
     });
     if (held.size <= max) return;
     const [oldest] = held;
-    oldest?.destroy();
+    if (oldest === undefined) return;
+    held.delete(oldest); // as above: those that come at once must each cut another one
+    oldest.destroy();
   }
 }
