@@ -27,7 +27,8 @@ import type { Caller, Rooms } from './http-routes.ts';
 import { readHqId } from './identity.ts';
 import { hello } from './inbox/hello.ts';
 import { InboxMaintenance } from './inbox/maintenance.ts';
-import { push, type PushResult } from './inbox/push.ts';
+import { push } from './inbox/push.ts';
+import { PushWatch } from './inbox/push-watch.ts';
 import { reEnrol } from './inbox/re-enrol.ts';
 import { Ledger } from './ledger/ledger.ts';
 import { LoginGuard } from './login-guard.ts';
@@ -124,7 +125,16 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
     });
     const server = new HqServer({
       hqId,
-      rooms: roomsOf({ pool, sockets, feed, entities, guard, greet, watch, lifeMs: credentialLifeMs }),
+      rooms: roomsOf({
+        pool,
+        sockets,
+        feed,
+        entities,
+        guard,
+        greet,
+        pushes: new PushWatch({ log, clock, metrics: watch?.metrics }),
+        lifeMs: credentialLifeMs,
+      }),
       clock,
       log,
       host,
@@ -268,10 +278,10 @@ interface Composed {
   readonly lifeMs: number | null;
   readonly guard: LoginGuard;
   readonly greet: Greet;
-  readonly watch: WatchPort | undefined;
+  readonly pushes: PushWatch;
 }
 
-function roomsOf({ pool, sockets, feed, entities, lifeMs, guard, greet, watch }: Composed): Rooms {
+function roomsOf({ pool, sockets, feed, entities, lifeMs, guard, greet, pushes }: Composed): Rooms {
   return {
     authenticate: (bearer, address) =>
       guard.credential(bearer, address, (known) => authenticate(pool, known)),
@@ -281,17 +291,9 @@ function roomsOf({ pool, sockets, feed, entities, lifeMs, guard, greet, watch }:
     sharedPage: (request, storeIds) => feed.readSharedPage(request, storeIds),
     push: async (caller, message, turn) => {
       await confirmFirstUse(pool, caller);
-      const begun = performance.now();
-      const tell = (result: PushResult['result'] | 'error'): void =>
-        watch?.metrics.pushed(result, performance.now() - begun);
-      try {
-        const outcome = await push(pool, caller.storeId, message, { entities, turn });
-        tell(outcome.result);
-        return outcome;
-      } catch (error) {
-        tell('error');
-        throw error;
-      }
+      return await pushes.watched(caller.code, (parked) =>
+        push(pool, caller.storeId, message, { entities, turn, parked }),
+      );
     },
     enrol: async (message, address) => {
       const answer = await guard.enrolment(message.token, address, () => enrol(pool, message, lifeMs));

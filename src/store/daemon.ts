@@ -43,7 +43,7 @@ import { Outbox } from './outbox/outbox.ts';
 import type { Pusher } from './outbox/pusher.ts';
 import { reEnrolStore, type ReEnrolReport } from './outbox/re-enrol.ts';
 import { OutboxRetention } from './outbox/retention.ts';
-import { noteParked } from './parked.ts';
+import { PushLog } from './push-log.ts';
 import { PushRounds } from './push-rounds.ts';
 import { pushService } from './push-service.ts';
 import { Renewal } from './renewal.ts';
@@ -109,7 +109,10 @@ class Daemon {
         clock,
         log,
       });
-    this.#outbox = new Outbox(pool);
+    const pushLog = new PushLog(options.log.child({ component: 'push' }), clock);
+    this.#outbox = new Outbox(pool, (seqs) => {
+      pushLog.parked(seqs);
+    });
     this.#mirror = new Mirror({ pool, entities, clock });
     this.#puller = new Puller({
       mirror: this.#mirror,
@@ -128,6 +131,7 @@ class Daemon {
       link: () => this.#link,
       client: () => this.#client,
       metrics: this.#metrics,
+      pushLog,
     });
     this.#link = new Link({
       clock,
@@ -135,8 +139,7 @@ class Daemon {
       hello: () => helloFrame(this.#outbox, this.#mirror, instance, this.#credential?.code ?? ''),
       welcomed: async (welcome) => {
         const settled = await this.#outbox.applyWelcome(welcome);
-        if (settled.result === 'halted')
-          log.error('sending has halted', { code: settled.code, why: settled.why });
+        if (settled.result === 'halted') pushLog.halted(settled);
         if (welcome.rotate !== undefined) this.#renewal.ordered(welcome.rotate);
       },
       refused: (refuse) => this.#outbox.refused(refuse),
@@ -154,7 +157,7 @@ class Daemon {
       verify: (frame) => {
         this.#verify.asked(frame);
       },
-      parked: (frame) => noteParked(pool, frame),
+      parked: (frame) => this.#outbox.noteParked(frame),
       answered: (rttMs) => this.#metrics?.heartbeat(rttMs),
       changed: () => {
         this.#recorder.changed();
@@ -318,6 +321,7 @@ class Daemon {
     const client = clientFor(credential, this.#options);
     this.#client = client;
     this.#credential = credential;
+    if (credential.rotation !== undefined) this.#renewal.unfinished();
     const unencrypted = isUnencrypted(url);
     this.#options.log[unencrypted ? 'warn' : 'info'](
       unencrypted ? 'credential read; what goes to HQ is unencrypted' : 'credential read',

@@ -1,4 +1,4 @@
-/** The pusher as the daemon runs it: over the link's session, with its log lines and whoever waits for a round. */
+/** The pusher as the daemon runs it: over the link's session, with its lines of the log and whoever waits for a round. */
 import { systemClock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
 import type { HqClient } from './link/hq-client.ts';
@@ -7,6 +7,7 @@ import type { StoreMetrics } from './metrics/store-metrics.ts';
 import type { DaemonOptions } from './options.ts';
 import type { Outbox } from './outbox/outbox.ts';
 import { Pusher } from './outbox/pusher.ts';
+import type { PushLog } from './push-log.ts';
 import type { PushRounds } from './push-rounds.ts';
 
 export interface PushServiceOptions {
@@ -16,13 +17,12 @@ export interface PushServiceOptions {
   readonly link: () => Link;
   readonly client: () => HqClient | undefined;
   readonly metrics: StoreMetrics | undefined;
+  readonly pushLog: PushLog;
 }
 
 export function pushService(daemon: DaemonOptions, options: PushServiceOptions): Pusher {
   const { databaseUrl, clock = systemClock, pushIntervalMs } = daemon;
-  const { outbox, rounds, link, client: clientNow, metrics } = options;
-  const log = daemon.log.child({ component: 'push' });
-  let failing: string | undefined;
+  const { outbox, rounds, link, client: clientNow, metrics, pushLog } = options;
   /** Of the push on its way: a 409 is about that session, not about one begun meanwhile. */
   let sentFence = '';
   return new Pusher({
@@ -48,26 +48,20 @@ export function pushService(daemon: DaemonOptions, options: PushServiceOptions):
     },
     onPushed: (batch) => {
       link().figuresChanged();
-      log.info('batch acknowledged', { event: 'push.batch', ...batch });
+      pushLog.acknowledged(batch);
     },
     onHalted: (halt) => {
-      log.error('sending has halted', { code: halt.code, why: halt.why });
+      pushLog.halted(halt);
     },
     onError: (error, delayMs) => {
       rounds.failed(error);
-      // The same trouble is one line, not one for every try of a long outage.
-      log[failing === error.code ? 'debug' : 'warn']('could not push', {
-        code: error.code,
-        err: error,
-        delayMs,
-      });
-      failing = error.code;
+      pushLog.failed(error, delayMs);
     },
     onBegin: () => {
       rounds.begin();
     },
     onRound: (sent) => {
-      failing = undefined;
+      pushLog.round();
       rounds.done(sent);
     },
     listen: true,

@@ -35,6 +35,8 @@ export interface Outcome {
   /** Refused one after the other, counted on from before the batch; a success starts again at 0. */
   readonly deadStreak: number;
   readonly firstError: string | undefined;
+  /** All that were not applied: refused, parked behind others, or waiting for a parent. */
+  readonly dead: number;
   /** The store has no dead letter at all, as before the batch. */
   readonly clean: boolean;
 }
@@ -55,7 +57,7 @@ export async function applyEntries(
 ): Promise<Outcome> {
   const { keys, fast, isJson, layouts } = reading;
   const parked = await parkedAggregates(tx, storeId);
-  const clean = { refused: 0, parked: 0, deadStreak: 0, firstError: undefined, clean: true };
+  const clean = { refused: 0, parked: 0, deadStreak: 0, firstError: undefined, dead: 0, clean: true };
   const dropped = await droppedAggregates(tx, storeId);
   const concerned = (body: string): boolean =>
     [...dropped.keys()].some((aggregate) => body.includes(aggregate.slice(aggregate.indexOf(':') + 1)));
@@ -126,11 +128,13 @@ async function applyApart(
 ): Promise<Outcome> {
   let refused = 0;
   let behindCount = 0;
+  let dead = 0;
   let deadStreak = streakBefore;
   let firstError: string | undefined;
 
   const park = async (entry: Entry, summary: BodySummary, cause: Cause): Promise<void> => {
     await insertDead(tx, storeId, entry, summary, cause);
+    dead += 1;
     for (const aggregate of summary.aggregates) {
       if (!parked.has(aggregate)) parked.set(aggregate, entry);
     }
@@ -191,7 +195,7 @@ async function applyApart(
     if (blocked) await single(entry);
   }
   await flush();
-  return { refused, parked: behindCount, deadStreak, firstError, clean: parked.size === 0 };
+  return { refused, parked: behindCount, deadStreak, firstError, dead, clean: parked.size === 0 };
 }
 
 /** Entries tried as one set on the slow path. */

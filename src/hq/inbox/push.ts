@@ -44,12 +44,19 @@ interface Prepared {
   readonly plan: FastPlan | undefined;
 }
 
-/** `turn`: resolves when the batches of this store that came earlier are done. */
+export interface PushOptions {
+  readonly entities?: readonly Entity[];
+  /** Resolves when the batches of this store that came earlier are done. */
+  readonly turn?: () => Promise<void>;
+  /** So many entries of the batch could not be applied and are parked; told once that is committed. */
+  readonly parked?: (entries: number) => void;
+}
+
 export async function push(
   pool: pg.Pool,
   storeId: number,
   message: Push,
-  { entities = ENTITIES, turn }: { entities?: readonly Entity[]; turn?: () => Promise<void> } = {},
+  { entities = ENTITIES, turn, parked }: PushOptions = {},
 ): Promise<PushResult> {
   const reading = await readingOf(pool, entities);
   checkShape(message);
@@ -57,7 +64,13 @@ export async function push(
   await turn?.();
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const result = await withTransaction(pool, (tx) => take(tx, storeId, message, reading, prepared));
+      let dead = 0;
+      const result = await withTransaction(pool, (tx) =>
+        take(tx, storeId, message, reading, prepared, (entries) => {
+          dead = entries;
+        }),
+      );
+      if (dead > 0) parked?.(dead);
       if (result.result === 'ok' && message.txs.some(bringsTransfers)) {
         // A receipt that came first may be waiting for this; if it fails now, the minute's retry finds it.
         await retryWaiting(pool).catch(() => 0);
@@ -134,6 +147,7 @@ async function take(
   message: Push,
   reading: Reading,
   prepared: Prepared,
+  parked: (entries: number) => void,
 ): Promise<PushResult> {
   await tx.query(`set local synchronous_commit to on; set local possync.applying = 'on'`);
   const found = await readInboxIfAny(tx, storeId);
@@ -156,6 +170,7 @@ async function take(
     ...(fresh.length === message.txs.length ? { plan: prepared.plan } : {}),
   });
   guardBreaker(outcome, fresh.length, inbox);
+  parked(outcome.dead);
   const moved = { epoch: inbox.epoch, seq: message.first + message.txs.length - 1, chain };
   await moveInbox(tx, storeId, { ...moved, deadStreak: outcome.deadStreak });
   await pruneChains(tx, storeId, inbox.seq, moved.seq);

@@ -281,12 +281,15 @@ export function checkIdentity(
     });
 }
 
+/** What HQ itself has said to a request; every other error of a request is the way there. */
+export class HqRefusal extends PossyncError {}
+
 /** The error that an answer of HQ names; a code this version does not know becomes PS-HQ-ERROR. */
-export function refusal({ status, text }: { readonly status: number; readonly text: string }): PossyncError {
+export function refusal({ status, text }: { readonly status: number; readonly text: string }): HqRefusal {
   const body = errorBodySchema.safeParse(jsonOf(text));
-  if (!body.success) return new PossyncError('PS-HQ-ERROR', `HQ answered ${status}`, { details: { status } });
+  if (!body.success) return new HqRefusal('PS-HQ-ERROR', `HQ answered ${status}`, { details: { status } });
   const { error, retry_ms } = body.data;
-  return new PossyncError(isErrorCode(error.code) ? error.code : 'PS-HQ-ERROR', error.message, {
+  return new HqRefusal(isErrorCode(error.code) ? error.code : 'PS-HQ-ERROR', error.message, {
     ...(error.hint === undefined ? {} : { hint: error.hint }),
     details: { status, ...(retry_ms === undefined ? {} : { retryMs: retry_ms }) },
   });

@@ -8,7 +8,15 @@ import type pg from 'pg';
 import { isErrorCode, type ErrorCode } from '../../core/errors.ts';
 import { queryOne, withTransaction } from '../../db/transaction.ts';
 import { PUSH_MAX_BYTES, PUSH_MAX_TRANSACTIONS } from '../../protocol/http.ts';
-import type { Hello, Push, PushAnswer, PushConflict, Refuse, Welcome } from '../../protocol/messages.ts';
+import type {
+  Hello,
+  ParkedFrame,
+  Push,
+  PushAnswer,
+  PushConflict,
+  Refuse,
+  Welcome,
+} from '../../protocol/messages.ts';
 import {
   ackedPosition,
   closedEpochs,
@@ -42,11 +50,22 @@ interface DbBatchRow {
   prev: string;
 }
 
+interface Newly {
+  readonly parked: readonly string[];
+}
+
+/** As text: a number of eight bytes comes out of an array as one. */
+const NEWLY_PARKED = `array(select n.seq from unnest(d.dead) n (seq)
+  except select b.seq from unnest(before.dead) b (seq) order by 1)::text[] as parked`;
+
 export class Outbox {
   readonly #pool: pg.Pool;
+  readonly #onParked: (seqs: readonly number[]) => void;
 
-  constructor(pool: pg.Pool) {
+  /** `onParked`: HQ calls entries parked that it did not before. */
+  constructor(pool: pg.Pool, onParked: (seqs: readonly number[]) => void = () => undefined) {
     this.#pool = pool;
+    this.#onParked = onParked;
   }
 
   /** Numbers what tills have committed; returns how many transactions that were (0 also if somebody else is at it). */
@@ -150,6 +169,18 @@ export class Outbox {
     return settled;
   }
 
+  /** What HQ says of parked entries between two pushes; of an epoch that is over it says nothing about this queue. */
+  async noteParked({ epoch, dead }: ParkedFrame): Promise<void> {
+    const { rows } = await this.#pool.query<Newly>(
+      `update possync.sending d set dead = $2::bigint[]
+         from (select b.dead from possync.sending b for update) before
+        where d.epoch = $1::integer
+       returning ${NEWLY_PARKED}`,
+      [epoch, dead],
+    );
+    this.#tellParked(rows);
+  }
+
   /** A refused hello: only a foreign epoch concerns the outbox. */
   async refused(refuse: Refuse): Promise<void> {
     if (refuse.code === 'epoch') await this.#halt('PS-UP-EPOCH', refuse.detail);
@@ -200,19 +231,28 @@ export class Outbox {
   }
 
   async #settle(hq: Position, dead: readonly number[] | undefined): Promise<Settled> {
+    let parked: readonly Newly[] = [];
     const settled = await withTransaction(this.#pool, async (tx) => {
       const result = await settle(tx, hq);
       if (result.result === 'agreed') {
-        await tx.query(
-          `update possync.sending set halted = null, halted_why = null, halted_at = null,
-                  acked_at = clock_timestamp(), dead = coalesce($1::bigint[], dead), sending_at = null, tries = 0,
-                  try_first = null, try_last = null, next_try_at = null, last_error = null, last_message = null`,
+        ({ rows: parked } = await tx.query<Newly>(
+          `update possync.sending d set halted = null, halted_why = null, halted_at = null,
+                  acked_at = clock_timestamp(), dead = coalesce($1::bigint[], d.dead), sending_at = null, tries = 0,
+                  try_first = null, try_last = null, next_try_at = null, last_error = null, last_message = null
+             from (select b.dead from possync.sending b) before
+           returning ${NEWLY_PARKED}`,
           [dead ?? null],
-        );
+        ));
       }
       return result;
     });
+    this.#tellParked(parked);
     return settled.result === 'halted' ? this.#halt(settled.code, settled.why) : settled;
+  }
+
+  #tellParked(rows: readonly Newly[]): void {
+    const seqs = rows.flatMap(({ parked }) => parked.map(Number));
+    if (seqs.length > 0) this.#onParked(seqs);
   }
 
   async #halt(code: ErrorCode, why: string): Promise<Settled> {
