@@ -67,6 +67,8 @@ export class HqServer implements Service {
   readonly #open = new Set<Duplex>();
   #server: http.Server | https.Server | undefined;
   #unwatch: (() => void) | undefined;
+  /** The pair in use, as it was read. */
+  #pair = '';
   #life: { readonly notBefore: Date; readonly notAfter: Date } | undefined;
 
   constructor(options: ServerOptions) {
@@ -149,6 +151,7 @@ export class HqServer implements Service {
     } else {
       const { cert, key, notBefore, notAfter } = readTlsFiles(tls);
       this.#takeLife(notBefore, notAfter);
+      this.#pair = cert + key;
       this.#server = https.createServer(
         { ...limits, cert, key, minVersion: 'TLSv1.2', handshakeTimeout: HANDSHAKE_MS },
         handle,
@@ -198,6 +201,12 @@ export class HqServer implements Service {
     if (tls === undefined || !(this.#server instanceof https.Server)) return;
     try {
       const { cert, key, notBefore, notAfter, subject } = readTlsFiles(tls);
+      // Two files change one after the other, others change beside them, and a SIGHUP may come on top of it.
+      if (this.#pair === cert + key) {
+        this.#log.debug('certificate and key are as they were');
+        return;
+      }
+      this.#pair = cert + key;
       this.#server.setSecureContext({ cert, key, minVersion: 'TLSv1.2' });
       this.#takeLife(notBefore, notAfter);
       this.#log.info('certificate read', {

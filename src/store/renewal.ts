@@ -79,6 +79,11 @@ export class Renewal implements Service {
     this.#begin();
   }
 
+  /** The credential in use has a rotation that is not finished: whoever began it gets a moment to end it. */
+  unfinished(): void {
+    if (this.#running === undefined && !this.#stopping.signal.aborted) this.#plan(LEFT_BEHIND_MS);
+  }
+
   #plan(afterMs: number): void {
     this.#cancel();
     this.#cancel = this.#options.clock.after(afterMs, () => {

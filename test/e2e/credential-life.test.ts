@@ -93,11 +93,25 @@ describe('the life of a credential', function () {
       });
       assert.equal((await inStore(store, 'token', 'status')).code, 77);
       for (let n = 0; n < 30; n += 1) await inStore(store, 'token', 'status');
-      await until(
-        async () =>
-          (await rows('select from possync.refused_uses r where r.kid = $1::text', [kid])).length === 1,
-        { what: 'its use is noted' },
+      const noted = (): Promise<unknown[]> =>
+        rows('select from possync.refused_uses r where r.kid = $1::text', [kid]);
+      assert.deepEqual(
+        await noted(),
+        [],
+        'the daemon that was cut is no thief: nobody is alarmed by its next attempts',
       );
+      await hq.pool.query(
+        `update possync.tokens set expires_at = expires_at - interval '5 minutes' where kid = $1::text`,
+        [kid],
+      );
+      await until(
+        async () => {
+          await inStore(store, 'token', 'status');
+          return (await noted()).length === 1;
+        },
+        { what: 'its use after that is noted', timeoutMs: 60_000 },
+      );
+      for (let n = 0; n < 10; n += 1) await inStore(store, 'token', 'status');
       const alert = (await statusAtHq()).alerts.find(
         ({ code, store: of }) => code === 'PS-TOKEN-REUSED' && of === 'LIFE-2',
       );

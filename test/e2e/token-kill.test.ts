@@ -2,7 +2,8 @@
  * A rotation killed at every single step, on either side, with its answers lost, its disk turned read-only, and twice at once.
  *
  * The steps are not chosen here: one rotation is traced, and each step of the trace is a place to die. POSSYNC_TEST_ROTATION_RUNS
- * says how often each is tried (1; 20 for the record, see docs/rotation.md).
+ * says how often each is tried (1; 20 for the record, see docs/rotation.md), POSSYNC_TEST_ROTATION_FROM at which step of a
+ * trace to begin (1), so that a long run can be had in parts.
  */
 import assert from 'node:assert/strict';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -21,11 +22,19 @@ import { runPossync, startPossync, type TestProcess } from '../support/process.t
 import { until } from '../support/until.ts';
 
 const RUNS = Number(process.env.POSSYNC_TEST_ROTATION_RUNS ?? 1);
+const FROM = Number(process.env.POSSYNC_TEST_ROTATION_FROM ?? 1);
 /** A machine with much else to do. */
 const ENDED_MS = 120_000;
 const DIE_AT = pathToFileURL(join(import.meta.dirname, '../support/die-at.mjs')).href;
 /** Fewer than the design asks for would mean that the trace has missed something. */
 const STEPS_AT_LEAST = 14;
+
+/** The steps of a trace that this run takes. */
+function wanted(trace: readonly string[]): readonly string[] {
+  const steps = trace.slice(FROM - 1);
+  assert.ok(steps.length > 0, `the trace has ${trace.length} steps: there is no step ${FROM} to begin at`);
+  return steps;
+}
 
 describe('a rotation that is killed', function () {
   this.timeout(120_000 + RUNS * 240_000);
@@ -110,7 +119,7 @@ describe('a rotation that is killed', function () {
   it('by kill -9 of the command at each of its steps: never locked out, one secret in the end, light never red', async () => {
     const steps = await trace();
     assert.ok(steps.length >= STEPS_AT_LEAST, `only ${steps.length} steps: ${steps.join(', ')}`);
-    for (const step of steps) {
+    for (const step of wanted(steps)) {
       for (let run = 0; run < RUNS; run += 1) {
         const { signal, stdout, stderr } = await (await rotateIn(watched({ DIE_AT: step }))).ended(ENDED_MS);
         assert.equal(signal, 'SIGKILL', `${step}: ${stdout}${stderr}`);
@@ -125,7 +134,7 @@ describe('a rotation that is killed', function () {
 
   it('by a disk that turns read-only at each of its steps', async () => {
     const steps = (await trace()).filter((step) => !step.startsWith('unlink credential.lock'));
-    for (const step of steps) {
+    for (const step of wanted(steps)) {
       for (let run = 0; run < RUNS; run += 1) {
         const { code, stdout, stderr } = await (
           await rotateIn(watched({ READ_ONLY_FROM: step }))
@@ -265,7 +274,7 @@ describe('a rotation whose HQ is killed', function () {
       ];
       assert.ok(steps.length >= 8, steps.join(', '));
       let runs = 0;
-      for (const step of steps) {
+      for (const step of wanted(steps)) {
         for (let run = 0; run < RUNS; run += 1) {
           await writeFile(dieFile, step);
           const lost = await rotate();

@@ -3,7 +3,7 @@
  * POSSYNC_TEST_SOCKETS=500 for the number of a chain.
  */
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
@@ -58,6 +58,7 @@ describe(`${SOCKETS} sockets while the certificate is replaced`, function () {
       env: {
         DATABASE_URL: database.url,
         LOG_DIR: join(dir, 'log'),
+        LOG_LEVEL: 'debug',
         SYNC_TLS_CERT_FILE: links().certFile,
         SYNC_TLS_KEY_FILE: links().keyFile,
       },
@@ -141,6 +142,13 @@ describe(`${SOCKETS} sockets while the certificate is replaced`, function () {
     await until(() => pongs === SOCKETS, { what: 'every socket answers', timeoutMs: 60_000 });
     assert.equal(closed, 0);
     assert.equal(await connected(), SOCKETS);
+    // Another file in the watched folder: looked at, and nothing to tell of.
+    const logged = (): Promise<string> => readFile(join(dir, 'log', 'hq-server.log'), 'utf8');
+    const looks = async (): Promise<number> => (await logged()).split('are as they were').length - 1;
+    const before = await looks();
+    await writeFile(join(dir, 'beside'), 'x');
+    await until(async () => (await looks()) > before, { what: 'HQ has looked at the files' });
+    assert.equal((await logged()).split('"certificate read"').length - 1, 2, 'each new pair is one line');
     console.log(`      ${SOCKETS} sockets, certificate replaced twice: ${closed} dropped`);
     for (const ws of sockets) ws.terminate();
   });

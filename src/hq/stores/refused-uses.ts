@@ -1,6 +1,8 @@
 /**
  * A credential that has ended is still used: a clone, a thief, or a machine that nobody told. HQ refuses it and remembers.
  *
+ * The first uses after the end are none of these: requests on their way, and the next attempt of a daemon that was cut.
+ *
  * One row per credential and at most one write a minute and process, one audit entry a day: a flood of such requests is a
  * number that grows, not a table that does. It ends nobody's good credential.
  */
@@ -13,6 +15,12 @@ export interface RefusedUse {
   /** revoked or expired. */
   readonly state: string;
 }
+
+/**
+ * A daemon that is connected hears of the end at once, asks once more, and then every five minutes, in which somebody
+ * can enrol it again or stop it.
+ */
+export const KNOWN_AFTER = '2 minutes';
 
 const WRITE_EVERY_MS = 60_000;
 /** Kids whose secret was right: no stranger can make up more of them. */

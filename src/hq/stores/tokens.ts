@@ -14,7 +14,7 @@ import {
   type Secret,
 } from '../../core/secret.ts';
 import { queryMaybe, queryOne, withTransaction, type Queryable } from '../../db/transaction.ts';
-import { noteRefusedUse } from './refused-uses.ts';
+import { KNOWN_AFTER, noteRefusedUse } from './refused-uses.ts';
 import { showStore, writeAudit, type Store } from './stores.ts';
 
 export type TokenKind = 'enrolment' | 'credential';
@@ -174,6 +174,8 @@ interface CredentialRow {
   readonly state: TokenState;
   readonly active: boolean;
   readonly stale: boolean;
+  /** It has ended, and so long ago that whoever worked with it knows. */
+  readonly over: boolean;
   readonly createdAt: string;
   readonly expiresAt: string | null;
 }
@@ -197,7 +199,7 @@ export async function authenticate(
   if (row === undefined || !sameHash(row.hash, hashSecret(secret)))
     throw new PossyncError('PS-TOKEN-UNKNOWN', 'HQ does not know this credential', { details: { kid } });
   const details = { kid, store: row.code };
-  if (row.state === 'revoked' || row.state === 'expired')
+  if ((row.state === 'revoked' || row.state === 'expired') && row.over)
     void noteRefusedUse(pool, { kid, storeId: row.storeId, state: row.state }, nowMs);
   if (row.state === 'revoked')
     throw new PossyncError('PS-TOKEN-REVOKED', `the credential of store ${row.code} was revoked`, {
@@ -246,6 +248,7 @@ async function readCredentials(
   const { rows } = await pool.query<CredentialRow>(
     `select t.store_id as "storeId", s.code, s.name, t.kid, t.hash, s.active, ${EFFECTIVE_STATE} as state,
             coalesce(t.last_used_at < now() - interval '1 minute', true) as stale,
+            coalesce(coalesce(t.ended_at, t.expires_at) < now() - interval '${KNOWN_AFTER}', false) as over,
             to_json(t.created_at) #>> '{}' as "createdAt", to_json(t.expires_at) #>> '{}' as "expiresAt"
        from possync.tokens t join public.stores s on s.id = t.store_id
       where t.kid = any($1::text[]) and t.kind = 'credential'`,
