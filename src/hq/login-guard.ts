@@ -13,6 +13,7 @@ import { toPossyncError } from '../core/classify.ts';
 import type { Clock } from '../core/clock.ts';
 import { PossyncError, type ErrorCode } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { Repeated } from '../core/repeated.ts';
 import { hashSecret, parseCredential, parseEnrolmentToken, sameHash, type Secret } from '../core/secret.ts';
 import type { Service } from '../core/service.ts';
 import { addressKey, Buckets } from './buckets.ts';
@@ -51,8 +52,7 @@ export class LoginGuard implements Service {
   #book: ReadonlyMap<string, Buffer> = new Map();
   #reading: Promise<void> | undefined;
   #again = false;
-  #cancel: () => void = () => undefined;
-  #stopped = false;
+  readonly #readings: Repeated;
   #warnedMs = -Infinity;
   #refused = 0;
 
@@ -62,17 +62,16 @@ export class LoginGuard implements Service {
     this.#addresses = new Buckets({ ...ADDRESS, clock });
     this.#kids = new Buckets({ ...KID, clock });
     this.#all = new Buckets({ ...ALL, clock, keys: 1 });
+    this.#readings = new Repeated({ name: this.name, clock, everyMs: BOOK_MS, work: () => this.refresh() });
   }
 
   async start(): Promise<void> {
-    this.#stopped = false;
     await this.refresh();
-    this.#loop();
+    this.#readings.start();
   }
 
   stop(): void {
-    this.#stopped = true;
-    this.#cancel();
+    this.#readings.stop();
   }
 
   /** Keys remembered of addresses and kids: bounded, whatever is sent. */
@@ -207,13 +206,5 @@ export class LoginGuard implements Service {
       // The book as it was: whoever is in it comes in, as far as the database lets him.
       this.#options.log.debug('the tokens in force could not be read', { err: error });
     }
-  }
-
-  #loop(): void {
-    this.#cancel = this.#options.clock.after(BOOK_MS, () => {
-      void this.refresh().finally(() => {
-        if (!this.#stopped) this.#loop();
-      });
-    });
   }
 }

@@ -10,6 +10,7 @@
 import type pg from 'pg';
 import { systemClock, type Clock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';
+import { Joint } from '../core/joint.ts';
 import { isLoopback } from '../core/loopback.ts';
 import { ServiceGroup } from '../core/service.ts';
 import { installTriggers } from '../db/capture.ts';
@@ -39,9 +40,9 @@ import { CredentialUpkeep } from './stores/credential-upkeep.ts';
 import { enrol } from './stores/enrol.ts';
 import { LINKS_CHANNEL, readLight } from './stores/live.ts';
 import { OrderDesk } from './stores/order-desk.ts';
-import { openOrderOf } from './stores/orders.ts';
+import { openOrders } from './stores/orders.ts';
 import { confirmRotation, finishRotation, registerRotation } from './stores/rotations.ts';
-import { ParkedNews } from './stores/parked-news.ts';
+import { parkedNews } from './stores/parked-news.ts';
 import { StoreSockets, type SocketsOptions } from './stores/sockets.ts';
 import { STORES_CHANNEL } from './stores/stores.ts';
 import { authenticate, forgetCredentials, tokensInForce } from './stores/tokens.ts';
@@ -166,7 +167,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
       guard,
       sockets,
       desk,
-      new ParkedNews({
+      parkedNews({
         pool,
         clock,
         log,
@@ -247,14 +248,19 @@ type Greet = SocketsOptions['hello'];
 
 /** A daemon that reconnects says hello a few times in a minute. */
 const HELLOS = { burst: 30, perSecond: 1 } as const;
-/** Of one store, and of all: each is a transaction on the store's inbox, one after the other. */
+/** Of one store: each is a transaction on the store's inbox, one after the other. */
 const HELLOS_PER_STORE = 2;
-const HELLOS_AT_ONCE = 32;
+/** Of all: those who come together share their statements, so the bound is for memory, a few kB each. */
+const HELLOS_AT_ONCE = 1_000;
 
 /** Hello over either way, so many at once: what a store is to do with its credential goes with the welcome. */
 function greeter(pool: pg.Pool, clock: Clock): Greet {
   const rate = new Buckets({ ...HELLOS, clock });
   const gate = new Gate(HELLOS_AT_ONCE, Math.random, HELLOS_PER_STORE);
+  const orders = new Joint(async (storeIds: readonly number[]) => {
+    const open = await openOrders(pool, storeIds, { patient: false });
+    return new Map(open.map(({ storeId, order }) => [storeId, order]));
+  }, clock);
   return async (caller, message, isAlive) => {
     const retryMs = rate.take(String(caller.storeId));
     if (retryMs > 0)
@@ -263,7 +269,7 @@ function greeter(pool: pg.Pool, clock: Clock): Greet {
       await confirmFirstUse(pool, caller);
       const answer = await hello(pool, caller.storeId, message, isAlive);
       if (answer.type === 'refuse') return answer;
-      const rotate = await openOrderOf(pool, caller.storeId);
+      const rotate = (await orders.join(caller.storeId)).get(caller.storeId);
       return rotate === undefined ? answer : { ...answer, rotate };
     }, caller.storeId);
   };

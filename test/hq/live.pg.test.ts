@@ -1,7 +1,7 @@
 /** The rows of live connections: one store's words never cost another its light. */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { writeLinks, type LinkRow } from '../../src/hq/stores/live.ts';
+import { touchLinks, writeLinks, type LinkRow } from '../../src/hq/stores/live.ts';
 import { openHq, type TestSide } from '../support/pos.ts';
 
 describe('live connections', () => {
@@ -42,6 +42,25 @@ describe('live connections', () => {
     assert.deepEqual(rows, [
       { store_id: 1, error: 'cut in two \ufffd, with a \ufffd in it, "quoted" \\ ü' },
       { store_id: 2, error: null },
+    ]);
+  });
+
+  it('are touched where the row is of this connection, and named where it is not', async () => {
+    const [mine, before] = [row(1, null), row(2, null)];
+    await writeLinks(hq.pool, [mine, before]);
+    await hq.db.query(`update possync.live_links set written_at = 'epoch'`);
+    const after = { ...before, connection: randomUUID() };
+    assert.deepEqual(
+      await touchLinks(hq.pool, [{ ...mine, lastFrameMs: 9_000, rttMs: 3 }, after, row(3, null)]),
+      [2, 3],
+    );
+    const { rows } = await hq.db.query(
+      `select store_id, extract(epoch from last_frame_at)::integer as last, rtt_ms, stat is not null as stat,
+              written_at > now() - interval '1 min' as fresh from possync.live_links order by store_id`,
+    );
+    assert.deepEqual(rows, [
+      { store_id: 1, last: 9, rtt_ms: 3, stat: true, fresh: true },
+      { store_id: 2, last: 2, rtt_ms: null, stat: true, fresh: false },
     ]);
   });
 });

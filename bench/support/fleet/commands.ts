@@ -4,6 +4,13 @@ import type { StoreIdentity } from './identity.ts';
 export interface FleetSpec {
   readonly hq: { readonly url: string; readonly id: string };
   readonly stores: readonly StoreIdentity[];
+  /** HQ's head: the stores of a chain that has been there for a while have everything up to it. */
+  readonly cursor: Cursor;
+}
+
+export interface Cursor {
+  readonly pos: number;
+  readonly nonce: string | null;
 }
 
 export interface Lights {

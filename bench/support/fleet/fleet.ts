@@ -1,9 +1,12 @@
 /** A fleet of simulated stores in one process beside HQ, as a bench holds it. */
 import { execFileSync } from 'node:child_process';
+import type pg from 'pg';
+import { queryOne, withConnection } from '../../../src/db/transaction.ts';
+import { sealInTurn } from '../../../src/hq/feed/seal.ts';
 import { readHqId } from '../../../src/hq/identity.ts';
 import type { BenchHq } from '../chain.ts';
 import { Child } from './child.ts';
-import type { FleetCommands } from './commands.ts';
+import type { Cursor, FleetCommands } from './commands.ts';
 import { enrolFleet } from './identity.ts';
 
 /** A socket and a connection for requests each, and what a process has open anyway. */
@@ -15,7 +18,10 @@ export interface Fleet {
   readonly stores: number;
 }
 
-/** Enrols so many stores with an HQ that does not serve yet, starts it and the process that plays them. */
+/**
+ * Enrols so many stores with an HQ that does not serve yet, starts it and the process that plays them. They stand at
+ * HQ's head: the first download (each store's row, in each store) is P6's, and 5,000 of them took 2 GB of this process.
+ */
 export async function openFleet(hq: BenchHq, stores: number): Promise<Fleet> {
   const needed = stores * FILES_PER_STORE + FILES_BESIDE;
   if (openFilesLimit() < needed)
@@ -24,9 +30,22 @@ export async function openFleet(hq: BenchHq, stores: number): Promise<Fleet> {
     );
   const identities = await enrolFleet(hq.pool, stores);
   await hq.start();
+  const cursor = await readHead(hq.pool);
   const child = await Child.start<FleetCommands>('process.ts');
-  await child.ask('open', { hq: { url: hq.address, id: await readHqId(hq.pool) }, stores: identities });
+  await child.ask('open', {
+    hq: { url: hq.address, id: await readHqId(hq.pool) },
+    stores: identities,
+    cursor,
+  });
   return { process: child, stores };
+}
+
+async function readHead(pool: pg.Pool): Promise<Cursor> {
+  await withConnection(pool, sealInTurn);
+  return await queryOne<Cursor & pg.QueryResultRow>(
+    pool,
+    'select h.pos, r.nonce::text as nonce from possync.head h join possync.rounds r on r.head = h.pos',
+  );
 }
 
 /** Of processes that this one starts: Node raises its own soft limit to the hard one, as its children do. */

@@ -42,8 +42,8 @@ function count(map: Map<string, number>, key: string): void {
 }
 
 const COMMANDS: FleetCommands = {
-  open({ hq, stores: identities }) {
-    stores = identities.map((identity) => new FleetStore(identity, hq, EVENTS));
+  open({ stores: identities, ...spec }) {
+    stores = identities.map((identity) => new FleetStore(identity, spec, EVENTS));
   },
   connect({ perSecond }) {
     void (async () => {

@@ -26,6 +26,7 @@ import { HqClient, retryMsOf } from '../../../src/store/link/hq-client.ts';
 import { Link } from '../../../src/store/link/link.ts';
 import { PULL_INTERVAL_MS } from '../../../src/store/link/puller.ts';
 import { layoutsForHello } from './bodies.ts';
+import type { Cursor, FleetSpec } from './commands.ts';
 import type { StoreIdentity } from './identity.ts';
 
 /** A daemon looks every two seconds whether its machine's network changed; thousands of them share this machine's. */
@@ -62,7 +63,7 @@ export class FleetStore {
   readonly #batches: Batch[] = [];
   #sealed = { seq: 0, chain: '' };
   #acked = { seq: 0, chain: '' };
-  #cursor: { pos: number; nonce: string | null } = { pos: 0, nonce: null };
+  #cursor: Cursor;
   #green = false;
   #state = '';
   #pulling: Promise<void> | undefined;
@@ -70,8 +71,13 @@ export class FleetStore {
   #cancelPoll: () => void = () => undefined;
   #stopped = false;
 
-  constructor({ storeId, code, token }: StoreIdentity, hq: { url: string; id: string }, events: StoreEvents) {
+  constructor(
+    { storeId, code, token }: StoreIdentity,
+    { hq, cursor }: Pick<FleetSpec, 'hq' | 'cursor'>,
+    events: StoreEvents,
+  ) {
     this.storeId = storeId;
+    this.#cursor = cursor;
     this.#code = code;
     this.#events = events;
     this.#client = new HqClient({

@@ -9,26 +9,23 @@
  *
  * The store compares (seq, chain) with its own history; HQ decides nothing by what a store claims about itself.
  */
-import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import { SOFTWARE } from '../../core/version.ts';
-import { queryMaybe, queryOne, withTransaction, type Queryable } from '../../db/transaction.ts';
-import {
-  instanceSchema,
-  type Hello,
-  type Instance,
-  type Refuse,
-  type Welcome,
-} from '../../protocol/messages.ts';
+import { Joint } from '../../core/joint.ts';
+import { queryMaybe, type Queryable } from '../../db/transaction.ts';
+import type { Hello, Instance, Refuse, Welcome } from '../../protocol/messages.ts';
 import { BODY_VERSION, OLDEST_SERVED, PROTOCOL_VERSION } from '../../protocol/version.ts';
-import { readHqId } from '../identity.ts';
-import { deadSeqs, readInbox } from './inbox.ts';
+import { holderIn, Welcomes } from './welcomes.ts';
 
 /** Does the machine that holds the present session answer a ping now? Asked of its socket, never of a clock. */
 export type IsAlive = (instance: Instance) => Promise<boolean>;
 
-/** As welcomeSchema takes it. */
-const WELCOME_NAME_MAX = 1_000;
+/** Stores that come at the same moment share their statements: after a restart of HQ that is the whole chain. */
+interface Desk {
+  readonly looks: Joint<number, ReadonlyMap<number, Known>>;
+  readonly welcomes: Welcomes;
+}
+
+const desks = new WeakMap<pg.Pool, Desk>();
 
 export async function hello(
   pool: pg.Pool,
@@ -36,32 +33,59 @@ export async function hello(
   message: Hello,
   isAlive: IsAlive,
 ): Promise<Welcome | Refuse> {
-  const store = await queryMaybe<DbStoreRow>(
-    pool,
-    'select code, name, active from public.stores where id = $1::int',
-    [storeId],
-  );
-  const unfit = refuseUnfit(message, store);
-  if (unfit !== undefined) return unfit;
+  const desk = deskOf(pool);
   for (;;) {
-    const before = await holderOf(pool, storeId);
+    const store = (await desk.looks.join(storeId)).get(storeId);
+    const unfit = refuseUnfit(message, store);
+    if (unfit !== undefined || store === undefined) return unfit ?? notOf(message);
+    const { holder } = store;
     // The ping is asked outside the transaction: it may take seconds, and pushes must not wait for it.
-    if (before !== undefined && before.daemon !== message.instance.daemon && (await isAlive(before))) {
+    if (holder !== undefined && holder.daemon !== message.instance.daemon && (await isAlive(holder))) {
       return refuse(
         'other_instance_alive',
         'another machine with the credential of this store is connected now',
       );
     }
-    const answer = await withTransaction(pool, (tx) => welcome(tx, storeId, message, before, store));
+    const answer = await desk.welcomes.greet({ storeId, message, holder, store });
     // Somebody else came in while the ping was out: look again.
     if (answer !== 'changed') return answer;
   }
 }
 
+function deskOf(pool: pg.Pool): Desk {
+  const known = desks.get(pool);
+  if (known !== undefined) return known;
+  const desk: Desk = {
+    looks: new Joint((storeIds) => readKnown(pool, storeIds)),
+    welcomes: new Welcomes(pool),
+  };
+  desks.set(pool, desk);
+  return desk;
+}
+
 interface DbStoreRow {
-  code: string;
-  name: string;
-  active: boolean;
+  readonly code: string;
+  readonly name: string;
+  readonly active: boolean;
+}
+
+interface Known extends DbStoreRow {
+  /** The machine of the present session. */
+  readonly holder: Instance | undefined;
+}
+
+async function readKnown(db: Queryable, storeIds: readonly number[]): Promise<ReadonlyMap<number, Known>> {
+  const { rows } = await db.query<DbStoreRow & { id: number; instance: string | null }>(
+    `select s.id, s.code, s.name, s.active, i.instance::text as instance
+       from public.stores s left join possync.inbox i on i.store_id = s.id where s.id = any($1::integer[])`,
+    [storeIds],
+  );
+  return new Map(
+    rows.map(({ id, code, name, active, instance }) => [
+      id,
+      { code, name, active, holder: holderIn(instance) },
+    ]),
+  );
 }
 
 function refuseUnfit(message: Hello, store: DbStoreRow | undefined): Refuse | undefined {
@@ -77,10 +101,12 @@ function refuseUnfit(message: Hello, store: DbStoreRow | undefined): Refuse | un
       `HQ reads bodies up to version ${BODY_VERSION}, the store writes ${message.bodyVersion}`,
     );
   }
-  if (store?.code !== message.store) {
-    return refuse('store', `the credential is not of store ${message.store}`);
-  }
+  if (store?.code !== message.store) return notOf(message);
   return store.active ? undefined : refuse('disabled', `store ${message.store} is deactivated at HQ`);
+}
+
+function notOf({ store }: Hello): Refuse {
+  return refuse('store', `the credential is not of store ${store}`);
 }
 
 function refuse(code: Refuse['code'], detail: string): Refuse {
@@ -93,89 +119,5 @@ export async function holderOf(db: Queryable, storeId: number): Promise<Instance
     'select instance::text as instance from possync.inbox where store_id = $1::int',
     [storeId],
   );
-  return row?.instance == null ? undefined : instanceSchema.parse(JSON.parse(row.instance));
-}
-
-async function welcome(
-  tx: pg.PoolClient,
-  storeId: number,
-  message: Hello,
-  before: Instance | undefined,
-  store: DbStoreRow | undefined,
-): Promise<Welcome | Refuse | 'changed'> {
-  await tx.query('set local synchronous_commit to on');
-  await tx.query('insert into possync.inbox (store_id) values ($1::int) on conflict (store_id) do nothing', [
-    storeId,
-  ]);
-  const inbox = await readInbox(tx, storeId);
-  if ((await holderOf(tx, storeId))?.daemon !== before?.daemon) return 'changed';
-  if (message.epoch < inbox.epoch) {
-    return {
-      ...refuse(
-        'epoch',
-        `epoch ${inbox.epoch} of this store is in force, this database is of epoch ${message.epoch}`,
-      ),
-      epoch: inbox.epoch,
-    };
-  }
-  // A newer epoch with nothing in the one that HQ knows: nobody has been here before, or HQ lost it all.
-  const declared = message.epochs.some(({ epoch }) => epoch === inbox.epoch);
-  if (message.epoch > inbox.epoch && !declared && inbox.seq > 0) {
-    return {
-      ...refuse(
-        'epoch',
-        `HQ stands in epoch ${inbox.epoch} of this store, of which this database knows nothing`,
-      ),
-      epoch: inbox.epoch,
-    };
-  }
-  const fence = randomUUID();
-  const skip = message.epoch > inbox.epoch && !declared;
-  const { epoch, seq, chain } = skip ? { epoch: message.epoch, seq: 0, chain: '' } : inbox;
-  await tx.query(
-    `update possync.inbox set fence = $2::uuid, instance = $3::jsonb, software = $4::text, hello_at = clock_timestamp(),
-            declared = $5::jsonb, epoch = $6::int, layouts = $7::jsonb
-      where store_id = $1::int`,
-    [
-      storeId,
-      fence,
-      JSON.stringify(message.instance),
-      message.software,
-      JSON.stringify(message.epochs),
-      epoch,
-      JSON.stringify(message.layouts ?? []),
-    ],
-  );
-  const feed = await feedState(tx, message);
-  return {
-    type: 'welcome',
-    v: PROTOCOL_VERSION,
-    fence,
-    epoch,
-    inbox: { seq, chain },
-    head: feed.head,
-    resync: feed.resync,
-    dead: await deadSeqs(tx, storeId, epoch),
-    hq: { id: await readHqId(tx), software: SOFTWARE, now: feed.now },
-    // A name is free text of HQ's applications; a frame is bounded.
-    store: {
-      id: storeId,
-      code: store?.code ?? message.store,
-      name: (store?.name ?? message.store).slice(0, WELCOME_NAME_MAX),
-    },
-  };
-}
-
-async function feedState(
-  db: Queryable,
-  message: Hello,
-): Promise<{ head: number; resync: boolean; now: string }> {
-  return queryOne<{ head: number; resync: boolean; now: string }>(
-    db,
-    `select h.pos as head, to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as now,
-            $2::uuid is not null
-              and not exists (select from possync.rounds r where r.head = $1::bigint and r.nonce = $2::uuid) as resync
-       from possync.head h`,
-    [message.in.pos, message.in.nonce],
-  );
+  return holderIn(row?.instance ?? null);
 }

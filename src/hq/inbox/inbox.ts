@@ -94,7 +94,7 @@ export async function stopInbox(db: Queryable, storeId: number, code: string, wh
  * As many as fit into a frame, however large their numbers: a welcome that is longer than a frame ends the socket, and
  * the store would never be green again.
  */
-const DEAD_SHOWN = 3_000;
+export const DEAD_SHOWN = 3_000;
 
 export async function deadSeqs(db: Queryable, storeId: number, epoch: number): Promise<number[]> {
   const { seqs } = await queryOne<{ seqs: string[] }>(

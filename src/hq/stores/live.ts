@@ -85,6 +85,33 @@ export async function writeLinks(db: Queryable, rows: readonly LinkRow[]): Promi
 }
 
 /**
+ * These connections live: nothing but that, the last frame and the round trip is written. Returns the stores whose row
+ * is not of this connection.
+ */
+export async function touchLinks(db: Queryable, rows: readonly LinkRow[]): Promise<number[]> {
+  const { rows: missing } = await db.query<{ storeId: number }>(
+    `with living as (
+       select r.store_id, r.connection, to_timestamp(r.last_frame / 1000.0) as last_frame_at, r.rtt_ms
+         from unnest($1::integer[], $2::uuid[], $3::bigint[], $4::integer[])
+              as r (store_id, connection, last_frame, rtt_ms)),
+     touched as (
+       update possync.live_links l
+          set last_frame_at = a.last_frame_at, rtt_ms = a.rtt_ms, written_at = clock_timestamp()
+         from living a where l.store_id = a.store_id and l.connection = a.connection and l.connected
+       returning l.store_id)
+     select a.store_id as "storeId" from living a
+      where not exists (select from touched t where t.store_id = a.store_id)`,
+    [
+      rows.map(({ storeId }) => storeId),
+      rows.map(({ connection }) => connection),
+      rows.map(({ lastFrameMs }) => lastFrameMs),
+      rows.map(({ rttMs }) => rttMs),
+    ],
+  );
+  return missing.map(({ storeId }) => storeId);
+}
+
+/**
  * jsonb takes neither NUL nor half a surrogate pair (a text that was cut in the middle of one). What one store says of
  * itself must not keep the rows of all others from being written: they would turn red.
  */
@@ -144,6 +171,19 @@ export async function refusedCredentials(db: Queryable, kids: readonly string[])
   return rows;
 }
 
-export async function tellServers(db: Queryable, message: LinkMessage): Promise<void> {
-  await db.query('select pg_notify($1::text, $2::text)', [LINKS_CHANNEL, JSON.stringify(message)]);
+/** Whether a session with this fence is the newest of its store, wherever that is held. */
+export async function isNewest(db: Queryable, storeId: number, fence: string): Promise<boolean> {
+  const { rows } = await db.query(
+    'select from possync.inbox i where i.store_id = $1::integer and i.fence = $2::uuid',
+    [storeId, fence],
+  );
+  return rows.length > 0;
+}
+
+/** In one transaction: NOTIFY takes a lock of the whole database while it commits. */
+export async function tellServers(db: Queryable, ...messages: readonly LinkMessage[]): Promise<void> {
+  await db.query('select pg_notify($1::text, m.message) from unnest($2::text[]) as m (message)', [
+    LINKS_CHANNEL,
+    messages.map((message) => JSON.stringify(message)),
+  ]);
 }

@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import type { Clock } from '../../core/clock.ts';
 import type { Log } from '../../core/log.ts';
+import { Repeated } from '../../core/repeated.ts';
 import type { Service } from '../../core/service.ts';
 import type { HqFrame, RotationReport } from '../../protocol/messages.ts';
 import { noteReport, openOrders } from './orders.ts';
@@ -21,21 +22,24 @@ const LOOK_MS = 60_000;
 export class OrderDesk implements Service {
   readonly name = 'rotation orders';
   readonly #options: OrderDeskOptions;
-  #cancel: () => void = () => undefined;
-  #stopped = true;
+  readonly #looks: Repeated;
 
   constructor(options: OrderDeskOptions) {
     this.#options = options;
+    this.#looks = new Repeated({
+      name: this.name,
+      clock: options.clock,
+      everyMs: LOOK_MS,
+      work: () => this.#tell(options.connected(), true),
+    });
   }
 
   start(): void {
-    this.#stopped = false;
-    this.#loop();
+    this.#looks.start();
   }
 
   stop(): void {
-    this.#stopped = true;
-    this.#cancel();
+    this.#looks.stop();
   }
 
   /** Of these stores those that are connected here get their orders now. */
@@ -72,13 +76,5 @@ export class OrderDesk implements Service {
     } catch (error) {
       log.debug('could not look for orders to rotate', { err: error });
     }
-  }
-
-  #loop(): void {
-    this.#cancel = this.#options.clock.after(LOOK_MS, () => {
-      void this.#tell(this.#options.connected(), true).finally(() => {
-        if (!this.#stopped) this.#loop();
-      });
-    });
   }
 }

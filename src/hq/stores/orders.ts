@@ -7,7 +7,7 @@
  *   done: a newer credential is in force (confirmed, or enrolled)  ◀────────────────┘   failed: kept, and told again later
  */
 import type pg from 'pg';
-import { queryMaybe, withTransaction, type Queryable } from '../../db/transaction.ts';
+import { withTransaction, type Queryable } from '../../db/transaction.ts';
 import type { RotationOrder, RotationReport } from '../../protocol/messages.ts';
 import { LINK_FRESH_MS, tellServers } from './live.ts';
 import { writeAudit } from './stores.ts';
@@ -129,14 +129,6 @@ export async function openOrders(
     [storeIds, patient, RETRY_FAILED_MS],
   );
   return rows.map(({ storeId, ...order }) => ({ storeId, order }));
-}
-
-export async function openOrderOf(db: Queryable, storeId: number): Promise<RotationOrder | undefined> {
-  return await queryMaybe<RotationOrder>(
-    db,
-    `select ${ORDER} from possync.rotation_orders o where o.store_id = $1::integer and o.done_at is null`,
-    [storeId],
-  );
 }
 
 /** In the transaction that puts a newer credential in force: what was ordered is done, whoever began it. */

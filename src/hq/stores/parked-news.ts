@@ -9,7 +9,7 @@
 import type pg from 'pg';
 import type { Clock } from '../../core/clock.ts';
 import type { Log } from '../../core/log.ts';
-import type { Service } from '../../core/service.ts';
+import { Repeated } from '../../core/repeated.ts';
 import type { HqFrame } from '../../protocol/messages.ts';
 import { deadSeqs } from '../inbox/inbox.ts';
 
@@ -31,47 +31,26 @@ export interface ParkedNewsOptions {
 /** One statement for all stores of this process: two index probes for each. */
 const LOOK_MS = 5_000;
 
-export class ParkedNews implements Service {
-  readonly name = 'news of parked entries';
-  readonly #options: ParkedNewsOptions;
-  #cancel: () => void = () => undefined;
-  #stopped = true;
+export function parkedNews(options: ParkedNewsOptions): Repeated {
+  return new Repeated({
+    name: 'news of parked entries',
+    clock: options.clock,
+    everyMs: LOOK_MS,
+    work: () => tell(options),
+  });
+}
 
-  constructor(options: ParkedNewsOptions) {
-    this.#options = options;
-  }
-
-  start(): void {
-    this.#stopped = false;
-    this.#loop();
-  }
-
-  stop(): void {
-    this.#stopped = true;
-    this.#cancel();
-  }
-
-  async #tell(): Promise<void> {
-    const { pool, log, told, send } = this.#options;
-    try {
-      const stores = told();
-      if (stores.length === 0) return;
-      for (const { storeId, epoch, parked } of await readDiffering(pool, stores)) {
-        const dead = await deadSeqs(pool, storeId, epoch);
-        // Of a great many only the first are told, here as in every answer.
-        if (dead.length !== parked) send(storeId, { type: 'parked', epoch, dead });
-      }
-    } catch (error) {
-      log.debug('could not compare what is parked', { err: error });
+async function tell({ pool, log, told, send }: ParkedNewsOptions): Promise<void> {
+  try {
+    const stores = told();
+    if (stores.length === 0) return;
+    for (const { storeId, epoch, parked } of await readDiffering(pool, stores)) {
+      const dead = await deadSeqs(pool, storeId, epoch);
+      // Of a great many only the first are told, here as in every answer.
+      if (dead.length !== parked) send(storeId, { type: 'parked', epoch, dead });
     }
-  }
-
-  #loop(): void {
-    this.#cancel = this.#options.clock.after(LOOK_MS, () => {
-      void this.#tell().finally(() => {
-        if (!this.#stopped) this.#loop();
-      });
-    });
+  } catch (error) {
+    log.debug('could not compare what is parked', { err: error });
   }
 }
 

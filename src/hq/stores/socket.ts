@@ -57,7 +57,7 @@ export class StoreSocket {
   readonly #sinceMs: number;
   #lastFrameMs: number;
   #hello: Hello | undefined;
-  #welcomed = false;
+  #fence: string | undefined;
   #stat: StatFrame | null = null;
   #statMs: number | null = null;
   #closeCode: number | null = null;
@@ -136,12 +136,17 @@ export class StoreSocket {
 
   /** Green: open and welcomed. */
   get welcomed(): boolean {
-    return this.#welcomed && this.open;
+    return this.#fence !== undefined && this.open;
+  }
+
+  /** Of its welcome. */
+  get fence(): string | undefined {
+    return this.#fence;
   }
 
   /** From here on the store counts as connected. */
-  welcome(): void {
-    this.#welcomed = true;
+  welcome(fence: string): void {
+    this.#fence = fence;
   }
 
   send(frame: HqFrame): void {

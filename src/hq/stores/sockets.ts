@@ -3,7 +3,7 @@
  *
  *   upgrade ─▶ StoreSocket ─ hello ─▶ inbox decides ─┬─ welcome ─▶ connected: hints, asks, heartbeat, live_links
  *                                                    └─ refuse ──▶ closed with the code of the refusal
- *   round sealed ─▶ hint: at once when urgent, else spread over 10 s by store, never two for one store at a time
+ *   round sealed ─▶ hint (hints.ts)
  *   token revoked, store deactivated ─▶ closed within CHECK_MS (NOTIFY makes it at once)
  *   the same store here or at another HQ process ─▶ the newest welcome wins, older ones are closed with 4409
  */
@@ -13,21 +13,26 @@ import type pg from 'pg';
 import { toPossyncError } from '../../core/classify.ts';
 import type { Clock } from '../../core/clock.ts';
 import { PossyncError } from '../../core/errors.ts';
+import { Joint } from '../../core/joint.ts';
 import type { Log } from '../../core/log.ts';
+import { Repeated } from '../../core/repeated.ts';
 import type { Service } from '../../core/service.ts';
 import { CLOSE } from '../../protocol/http.ts';
 import type { Hello, HqFrame, Instance, Refuse, RotationReport, Welcome } from '../../protocol/messages.ts';
 import type { SealedRound } from '../feed/seal.ts';
 import type { Caller } from '../http-routes.ts';
+import { Hints } from './hints.ts';
+import { LinkBook } from './link-book.ts';
 import {
+  isNewest,
   LINKS_CHANNEL,
   liveElsewhere,
   refusedCredentials,
   tellServers,
-  writeLinks,
-  type LinkRow,
+  type LinkMessage,
 } from './live.ts';
-import { closeCodeOf, parseLinkMessage, returnReason, spreadOf } from './link-rules.ts';
+import { closeCodeOf, parseLinkMessage, returnReason } from './link-rules.ts';
+import { OpenSockets } from './open-sockets.ts';
 import type { ParkedAsTold } from './parked-news.ts';
 import { logEnd } from './revocation-log.ts';
 import { readRequest } from '../verify/runs.ts';
@@ -51,8 +56,6 @@ export interface SocketsOptions {
   readonly rotated: (caller: Caller, report: RotationReport) => void;
 }
 
-/** Live rows older than 10 s are red; half of that keeps one lost write harmless. */
-const WRITE_MS = 5_000;
 /** Seconds, not minutes, from `token revoke` to a dead link, even where no NOTIFY arrives. */
 const CHECK_MS = 2_000;
 /** Somebody who opens a socket and says nothing. */
@@ -65,35 +68,42 @@ const ALIVE_MS = 2_000;
 const RETURN_PER_SECOND = 200;
 const RETURN_MAX_MS = 30_000;
 
-interface Pending {
-  pos: number;
-  readonly cancel: () => void;
-}
-
 export class StoreSockets implements Service {
   readonly name = 'store sockets';
   /** This process among several `hq serve` on one database. */
   readonly server = randomUUID();
   readonly #options: SocketsOptions;
-  readonly #all = new Set<StoreSocket>();
+  readonly #all = new OpenSockets();
   readonly #connected = new Map<number, StoreSocket>();
-  readonly #hints = new Map<number, Pending>();
-  /** Rows of ended connections, until they are written. */
-  #ended: LinkRow[] = [];
-  #writing: Promise<void> | undefined;
-  #writeAgain = false;
-  #cancelWrite: () => void = () => undefined;
-  #cancelCheck: () => void = () => undefined;
+  readonly #hints: Hints;
+  readonly #book: LinkBook;
+  readonly #checks: Repeated;
+  /** Of those who arrive together: one statement. */
+  readonly #told: Joint<LinkMessage, void>;
+  readonly #checked: Joint<void, void>;
   #stopped = false;
 
   constructor(options: SocketsOptions) {
+    const { pool, clock, log } = options;
     this.#options = options;
+    this.#hints = new Hints(clock, (storeId, pos) => {
+      this.send(storeId, { type: 'head', pos });
+    });
+    this.#book = new LinkBook({ pool, clock, log, server: this.server, connected: this.#connected });
+    this.#told = new Joint((messages) => tellServers(pool, ...messages), clock);
+    this.#checked = new Joint(() => this.#check(), clock);
+    this.#checks = new Repeated({
+      name: 'check of credentials',
+      clock,
+      everyMs: CHECK_MS,
+      work: () => this.checkNow(),
+    });
   }
 
   start(): void {
     this.#stopped = false;
-    this.#writeLoop();
-    this.#checkLoop();
+    this.#book.start();
+    this.#checks.start();
   }
 
   get size(): number {
@@ -117,7 +127,7 @@ export class StoreSockets implements Service {
   }
 
   connections(storeId: number): number {
-    return [...this.#all].filter((socket) => socket.storeId === storeId && socket.welcomed).length;
+    return this.#all.of(storeId).filter((socket) => socket.welcomed).length;
   }
 
   accept(ws: WebSocket, caller: Caller, remote: string): void {
@@ -132,8 +142,8 @@ export class StoreSockets implements Service {
         void this.#hello(from, hello);
       },
       stat: (from, stat) => {
-        // What somebody asked for is awaited; routine reports go with the next write.
-        if (stat.id !== null && from.welcomed) this.#writeSoon();
+        // What somebody asked for is awaited.
+        if (from.welcomed) this.#book.changed(from, stat.id === null ? 'beat' : 'now');
       },
       auth: (from, token) => {
         void this.#auth(from, token);
@@ -147,7 +157,7 @@ export class StoreSockets implements Service {
       },
     });
     this.#all.add(socket);
-    const waiting = [...this.#all].filter((other) => other.storeId === caller.storeId && !other.welcomed);
+    const waiting = this.#all.of(caller.storeId).filter((other) => !other.welcomed);
     if (waiting.length > WAITING_PER_STORE) waiting[0]?.close(CLOSE.slowDown, returnReason(0));
     const cancelHello = clock.after(HELLO_MS, () => {
       socket.close(CLOSE.badFrame, 'no hello');
@@ -156,10 +166,8 @@ export class StoreSockets implements Service {
 
   /** Whether that daemon answers a ping now, here; at another HQ process its fresh row is taken for an answer. */
   async isAlive(storeId: number, instance: Instance): Promise<boolean> {
-    for (const socket of this.#all) {
-      if (socket.storeId === storeId && socket.daemon === instance.daemon && (await socket.answers(ALIVE_MS)))
-        return true;
-    }
+    for (const socket of this.#all.of(storeId))
+      if (socket.daemon === instance.daemon && (await socket.answers(ALIVE_MS))) return true;
     return (await liveElsewhere(this.#options.pool, storeId, this.server)) === instance.daemon;
   }
 
@@ -167,21 +175,20 @@ export class StoreSockets implements Service {
   announce({ head, stores, urgent }: SealedRound): void {
     const all = stores === null || stores.includes(0);
     const touched = all ? this.#connected.keys() : stores;
-    for (const storeId of touched) this.#hint(storeId, head, urgent);
+    for (const storeId of touched) if (this.#connected.has(storeId)) this.#hints.hint(storeId, head, urgent);
   }
 
   /** Asks connected stores for a stat frame with this id, after a hint if there is `head`; live_links carries it. */
   ask(storeId: number | null, id: string, head?: number): void {
-    for (const socket of this.#connected.values()) {
-      if (storeId !== null && socket.storeId !== storeId) continue;
-      if (head !== undefined) this.#hint(socket.storeId, head, true);
-      socket.send({ type: 'ask', id });
+    for (const asked of storeId === null ? this.#connected.keys() : [storeId]) {
+      if (head !== undefined) this.#hints.hint(asked, head, true);
+      this.send(asked, { type: 'ask', id });
     }
   }
 
   /** Ends a store's connections here. */
   closeStore(storeId: number, code: number, reason: string): void {
-    for (const socket of this.#all) if (socket.storeId === storeId) socket.close(code, reason);
+    for (const socket of this.#all.of(storeId)) socket.close(code, reason);
   }
 
   /** A notification of another process, or of a change of tokens and stores. */
@@ -192,13 +199,18 @@ export class StoreSockets implements Service {
 
   /** Ends the connections whose credential or store is no longer served. */
   async checkNow(): Promise<void> {
-    const kids = [...new Set([...this.#all].map((socket) => socket.caller.kid))];
+    await this.#checked.join();
+  }
+
+  async #check(): Promise<void> {
+    const kids = [...new Set(this.#all.all().map((socket) => socket.caller.kid))];
     if (kids.length === 0) return;
     try {
       const refused = new Map(
         (await refusedCredentials(this.#options.pool, kids)).map(({ kid, why }) => [kid, why]),
       );
-      for (const socket of this.#all) {
+      if (refused.size === 0) return;
+      for (const socket of this.#all.all()) {
         const why = refused.get(socket.caller.kid);
         if (why === 'disabled') socket.close(CLOSE.forbidden, why);
         else if (why !== undefined) socket.close(CLOSE.tokenRefused, why);
@@ -211,19 +223,17 @@ export class StoreSockets implements Service {
   /** Closes all, each with a time to stay away, so that a thousand stores do not return together. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    this.#cancelCheck();
-    this.#cancelWrite();
-    for (const { cancel } of this.#hints.values()) cancel();
-    this.#hints.clear();
+    this.#checks.stop();
+    this.#hints.forgetAll();
     const spreadMs = Math.min(RETURN_MAX_MS, (this.#all.size / RETURN_PER_SECOND) * 1_000);
-    for (const socket of this.#all)
+    for (const socket of this.#all.all())
       socket.close(CLOSE.restarting, returnReason(Math.floor(Math.random() * spreadMs)));
     while (this.#all.size > 0) await this.#options.clock.sleep(20);
-    await this.#write();
+    await this.#book.stop();
   }
 
   async #hello(socket: StoreSocket, hello: Hello): Promise<void> {
-    const { log, pool } = this.#options;
+    const { log } = this.#options;
     try {
       const answer = await this.#options.hello(socket.caller, hello, (instance) =>
         this.isAlive(socket.storeId, instance),
@@ -237,7 +247,7 @@ export class StoreSockets implements Service {
       }
       const older = this.#connected.get(socket.storeId);
       this.#connected.set(socket.storeId, socket);
-      socket.welcome();
+      socket.welcome(answer.fence);
       older?.close(CLOSE.replaced, `replaced by ${socket.remote}`);
       log.info('store connected', {
         event: 'link.up',
@@ -246,8 +256,8 @@ export class StoreSockets implements Service {
         kid: socket.caller.kid,
         conn: socket.id,
       });
-      this.#writeSoon();
-      await tellServers(pool, {
+      this.#book.changed(socket, 'now');
+      await this.#told.join({
         type: 'moved',
         store: socket.storeId,
         server: this.server,
@@ -282,7 +292,7 @@ export class StoreSockets implements Service {
         kid: caller.kid,
         conn: socket.id,
       });
-      this.#writeSoon();
+      this.#book.changed(socket, 'now');
     } catch (error) {
       const { code } = toPossyncError(error);
       log.warn('a credential for an open connection was refused', { store: socket.caller.code, code });
@@ -295,8 +305,7 @@ export class StoreSockets implements Service {
     const row = socket.row(this.server);
     if (this.#connected.get(socket.storeId) !== socket) return;
     this.#connected.delete(socket.storeId);
-    this.#hints.get(socket.storeId)?.cancel();
-    this.#hints.delete(socket.storeId);
+    this.#hints.forget(socket.storeId);
     this.#options.log.info('store disconnected', {
       event: 'link.down',
       store: socket.caller.code,
@@ -304,28 +313,7 @@ export class StoreSockets implements Service {
       close: row?.closeCode,
       reason: row?.closeReason,
     });
-    if (row !== undefined) this.#ended.push(row);
-    this.#writeSoon();
-  }
-
-  #hint(storeId: number, pos: number, urgent: boolean): void {
-    const socket = this.#connected.get(storeId);
-    if (socket === undefined) return;
-    const pending = this.#hints.get(storeId);
-    if (urgent) {
-      pending?.cancel();
-      this.#hints.delete(storeId);
-      socket.send({ type: 'head', pos });
-    } else if (pending !== undefined) {
-      pending.pos = Math.max(pending.pos, pos);
-    } else {
-      const cancel = this.#options.clock.after(spreadOf(storeId), () => {
-        this.#hints.delete(storeId);
-        this.#connected.get(storeId)?.send({ type: 'head', pos: entry.pos });
-      });
-      const entry: Pending = { pos, cancel };
-      this.#hints.set(storeId, entry);
-    }
+    this.#book.ended(socket);
   }
 
   #linkMessage(payload: string): void {
@@ -335,9 +323,16 @@ export class StoreSockets implements Service {
     if (message?.type === 'revoked' || message?.type === 'rotated') logEnd(this.#options.log, message);
     if (message?.type === 'verify') void this.#verify(message.store, message.id);
     if (message?.type !== 'moved' || message.server === this.server) return;
-    for (const socket of this.#all)
-      if (socket.storeId === message.store && socket.welcomed)
-        socket.close(CLOSE.replaced, 'replaced at another server');
+    void this.#moved(message.store);
+  }
+
+  /** It says that the store has moved, not when: a message that was overtaken must not end the newer connection. */
+  async #moved(storeId: number): Promise<void> {
+    for (const socket of this.#all.of(storeId)) {
+      if (socket.fence === undefined || !socket.welcomed) continue;
+      const newest = await isNewest(this.#options.pool, storeId, socket.fence).catch(() => false);
+      if (!newest) socket.close(CLOSE.replaced, 'replaced at another server');
+    }
   }
 
   async #verify(storeId: number, id: string): Promise<void> {
@@ -346,55 +341,5 @@ export class StoreSockets implements Service {
     const asked = await readRequest(this.#options.pool, storeId, id).catch(() => undefined);
     // Who waits sees that nothing comes: the run stays without a word of the store.
     if (asked !== undefined) socket.send({ type: 'verify', id, ...asked });
-  }
-
-  #checkLoop(): void {
-    this.#cancelCheck = this.#options.clock.after(CHECK_MS, () => {
-      void this.checkNow().finally(() => {
-        if (!this.#stopped) this.#checkLoop();
-      });
-    });
-  }
-
-  #writeLoop(): void {
-    this.#cancelWrite = this.#options.clock.after(WRITE_MS, () => {
-      void this.#write().finally(() => {
-        if (!this.#stopped) this.#writeLoop();
-      });
-    });
-  }
-
-  /** Changes are written at once, but one statement at a time: those that come meanwhile share the next one. */
-  #writeSoon(): void {
-    if (this.#writing !== undefined) this.#writeAgain = true;
-    else void this.#write();
-  }
-
-  async #write(): Promise<void> {
-    if (this.#writing !== undefined) {
-      await this.#writing;
-      return;
-    }
-    this.#writing = this.#writeOnce();
-    await this.#writing;
-    this.#writing = undefined;
-    if (!this.#writeAgain) return;
-    this.#writeAgain = false;
-    await this.#write();
-  }
-
-  async #writeOnce(): Promise<void> {
-    const ended = this.#ended;
-    this.#ended = [];
-    const live = [...this.#connected.values()].flatMap((socket) => socket.row(this.server) ?? []);
-    // A store that came back has a live row already: one row per store in a statement.
-    const back = new Set(live.map((row) => row.storeId));
-    const gone = new Map(ended.filter((row) => !back.has(row.storeId)).map((row) => [row.storeId, row]));
-    try {
-      await writeLinks(this.#options.pool, [...live, ...gone.values()]);
-    } catch (error) {
-      this.#ended.unshift(...gone.values());
-      this.#options.log.debug('could not write the live connections', { err: error });
-    }
   }
 }

@@ -1,0 +1,133 @@
+/** Many stores that say hello at the same moment share their statements, and none of them notices the others. */
+import assert from 'node:assert/strict';
+import { hello } from '../../../src/hq/inbox/hello.ts';
+import type { Hello, Instance, Refuse, Welcome } from '../../../src/protocol/messages.ts';
+import { waitsForLock } from '../../support/locks.ts';
+import { openHq, type TestSide } from '../../support/pos.ts';
+import { anInstance } from '../../support/up.ts';
+
+const STORES = Array.from({ length: 60 }, (_, n) => n + 1);
+const chainOf = (storeId: number): string => storeId.toString(16).padStart(64, '0');
+
+function message(storeId: number, changes: Partial<Hello> = {}): Hello {
+  return {
+    type: 'hello',
+    v: 1,
+    store: `S-${storeId}`,
+    epoch: 1,
+    instance: anInstance(),
+    out: { seq: 0, oldest: 1, acked: 0, chain: '' },
+    in: { pos: 0, nonce: null, paged: 0 },
+    bodyVersion: 2,
+    software: `till ${storeId}`,
+    epochs: [{ epoch: 1, seq: 0, chain: '' }],
+    layouts: [[`l${storeId % 3}`, 'sales', ['id', `column${storeId % 3}`]]],
+    ...changes,
+  };
+}
+
+describe('hellos of many stores', () => {
+  let hq: TestSide;
+  const greet = (
+    said: Hello,
+    isAlive: (instance: Instance) => boolean = () => false,
+  ): Promise<Welcome | Refuse> =>
+    hello(hq.pool, Number(said.store.slice(2)), said, (instance) => Promise.resolve(isAlive(instance)));
+
+  beforeEach(async () => {
+    hq = await openHq('hellos', STORES);
+    // Half of them have been here, each with its own history.
+    await hq.db.query(
+      `insert into possync.inbox (store_id, seq, chain, epoch)
+       select s.id, s.id * 10, decode(lpad(to_hex(s.id), 64, '0'), 'hex'), case when s.id % 10 = 0 then 2 else 1 end
+         from public.stores s where s.id % 2 = 0`,
+    );
+    await hq.db.query(
+      `insert into possync.dead (store_id, epoch, seq, v, body, type, key, aggregates, kind, error)
+       select 4, 1, d.seq, 1, '{}', 'sale', 'x', '{}', 'data', 'no' from generate_series(7, 9) as d (seq)`,
+    );
+    await hq.db.query('update public.stores set active = false where id = 5');
+  });
+  afterEach(() => hq.close());
+
+  it('are answered each for itself, with two transactions for all of them', async () => {
+    let connections = 0;
+    hq.pool.on('acquire', () => (connections += 1));
+    const said = STORES.map((storeId) => message(storeId));
+    const answers = await Promise.all(said.map((one) => greet(one)));
+    assert.equal(connections, 2);
+    const { rows } = await hq.db.query<{ id: number; fence: string; said: string }>(
+      `select store_id as id, fence::text, concat_ws(' ', instance ->> 'daemon', software, declared, layouts) as said
+         from possync.inbox where fence is not null order by store_id`,
+    );
+    const written = new Map(rows.map((row) => [row.id, row]));
+    for (const [n, storeId] of STORES.entries()) {
+      const answer = answers[n];
+      const mine = said[n];
+      assert.ok(answer !== undefined && mine !== undefined);
+      if (storeId === 5 || storeId % 10 === 0) {
+        assert.equal(answer.type === 'refuse' && answer.code, storeId === 5 ? 'disabled' : 'epoch');
+        assert.ok(!written.has(storeId));
+        continue;
+      }
+      assert.ok(answer.type === 'welcome');
+      assert.deepEqual(
+        [answer.store.code, answer.inbox, answer.dead],
+        [
+          `S-${storeId}`,
+          storeId % 2 === 0 ? { seq: storeId * 10, chain: chainOf(storeId) } : { seq: 0, chain: '' },
+          storeId === 4 ? [7, 8, 9] : [],
+        ],
+      );
+      assert.equal(written.get(storeId)?.fence, answer.fence);
+      assert.equal(
+        written.get(storeId)?.said,
+        `${mine.instance.daemon} till ${storeId} [{"seq": 0, "chain": "", "epoch": 1}] ` +
+          `[["l${storeId % 3}", "sales", ["id", "column${storeId % 3}"]]]`,
+      );
+    }
+    assert.equal(new Set(rows.map(({ fence }) => fence)).size, rows.length);
+  });
+
+  it('wait for no row but their own: a push at work holds up its store alone', async () => {
+    await hq.db.query('begin');
+    await hq.db.query('select from possync.inbox where store_id = 2 for update');
+    let held = true;
+    const waiting = greet(message(2)).finally(() => (held = false));
+    const others = await Promise.all([1, 3, 4].map((storeId) => greet(message(storeId))));
+    assert.deepEqual(
+      others.map(({ type }) => type),
+      ['welcome', 'welcome', 'welcome'],
+    );
+    await waitsForLock(hq.db);
+    assert.ok(held);
+    await hq.db.query('update possync.inbox set seq = 21 where store_id = 2');
+    await hq.db.query('commit');
+    const answer = await waiting;
+    assert.ok(answer.type === 'welcome' && answer.inbox.seq === 21, 'where it stands after the push');
+  });
+
+  it('of two machines of one store at the same moment, the second is asked about the first', async () => {
+    const [one, two] = [message(3), message(3)];
+    const asked: string[] = [];
+    const alive = ({ daemon }: Instance): boolean => asked.push(daemon) > 0;
+    const answers = await Promise.all([greet(one, alive), greet(two, alive), greet(message(4), alive)]);
+    assert.deepEqual(
+      answers.map((answer) => (answer.type === 'refuse' ? answer.code : answer.type)),
+      ['welcome', 'other_instance_alive', 'welcome'],
+    );
+    assert.deepEqual(asked, [one.instance.daemon]);
+  });
+
+  it('one that the database cannot keep is refused alone', async () => {
+    const answers = await Promise.allSettled([
+      greet(message(6, { software: 'a\0b' })),
+      greet(message(7)),
+      greet(message(8)),
+    ]);
+    assert.deepEqual(
+      answers.map((answer) => (answer.status === 'fulfilled' ? answer.value.type : 'error')),
+      ['error', 'welcome', 'welcome'],
+    );
+  });
+});
