@@ -11,6 +11,7 @@ import { addStore } from '../../src/hq/stores/stores.ts';
 import { issueEnrolmentToken } from '../../src/hq/stores/tokens.ts';
 import { initStore } from '../../src/store/init.ts';
 import { startPossync, type TestProcess } from '../../test/support/process.ts';
+import { profileEnv } from './profile.ts';
 import type { Server } from './servers.ts';
 
 export class BenchHq {
@@ -49,7 +50,7 @@ export class BenchHq {
   async start(env: Readonly<Record<string, string>> = {}): Promise<TestProcess> {
     this.process = await startPossync(['hq', 'serve', '--port', String(this.port)], {
       cwd: this.dir,
-      env: { DATABASE_URL: this.url, LOG_DIR: join(this.dir, 'hq'), ...env },
+      env: { DATABASE_URL: this.url, LOG_DIR: join(this.dir, 'hq'), ...profileEnv(), ...env },
     });
     const line = await this.process.line(/http:\/\/127\.0\.0\.1:\d+/, 30_000);
     this.port = Number(/127\.0\.0\.1:(\d+)/.exec(line)?.[1]);
@@ -114,6 +115,7 @@ export class BenchStore {
         POSSYNC_STATUS_LISTEN: 'off',
         SYNC_PUSH_INTERVAL: '1s',
         LOG_DIR: join(this.#dir, 'log'),
+        ...profileEnv(),
         ...env,
       },
     });
