@@ -17,11 +17,13 @@ export interface CopyIn {
   readonly rows: number;
 }
 
-/** What the driver's connection does for a query of ours; its types do not name these. */
-interface CopyConnection {
-  query(text: string): void;
-  sendCopyFromChunk(chunk: Buffer): void;
-  endCopyFrom(): void;
+declare module 'pg' {
+  /** What the driver's connection does for a query of ours; its types do not name these. */
+  interface Connection {
+    query(text: string): void;
+    sendCopyFromChunk(chunk: Buffer): void;
+    endCopyFrom(): void;
+  }
 }
 
 /** Runs `before` and the copies; throws the first error, or 22P04 where a COPY took fewer rows than it was given. */
@@ -62,11 +64,10 @@ class Message implements pg.Submittable {
   }
 
   submit(connection: pg.Connection): void {
-    const wire = connection as unknown as CopyConnection;
-    wire.query(this.#text);
+    connection.query(this.#text);
     for (const { data } of this.#copies) {
-      wire.sendCopyFromChunk(data);
-      wire.endCopyFrom();
+      connection.sendCopyFromChunk(data);
+      connection.endCopyFrom();
     }
   }
 

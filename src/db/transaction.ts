@@ -69,6 +69,15 @@ export async function queryMaybe<R extends pg.QueryResultRow>(
   return rows[0];
 }
 
+/** Several statements in one message: one result each. The driver's types know only the single one. */
+export async function queryAll<R extends pg.QueryResultRow>(
+  db: Queryable,
+  query: string | pg.QueryConfig,
+): Promise<pg.QueryResult<R>[]> {
+  const answer: pg.QueryResult<R> | pg.QueryResult<R>[] = await db.query<R>(query);
+  return Array.isArray(answer) ? answer : [answer];
+}
+
 /** Runs `work` on one connection of the pool, without a transaction; a connection that failed is not reused. */
 export async function withConnection<T>(
   pool: pg.Pool,

@@ -8,7 +8,7 @@
  */
 import type pg from 'pg';
 import { isReadTimeout, sqlstateOf } from '../../core/classify.ts';
-import type { Queryable } from '../../db/transaction.ts';
+import { queryAll, type Queryable } from '../../db/transaction.ts';
 
 export interface SealedRound {
   /** The last position given: stores that have pulled up to here have this round. */
@@ -79,9 +79,8 @@ export async function sealInTurn(client: Queryable): Promise<SealResult> {
 async function runRound(client: Queryable, message: string): Promise<SealResult> {
   let results: pg.QueryResult<Partial<SealedRound>>[];
   try {
-    // A message of several statements answers with one result for each.
     const query: pg.QueryConfig & { query_timeout: number } = { text: message, query_timeout: ANSWER_MS };
-    results = (await client.query(query)) as unknown as pg.QueryResult<Partial<SealedRound>>[];
+    results = await queryAll<Partial<SealedRound>>(client, query);
   } catch (error) {
     // The transaction is open and aborted; a lost connection has rolled back by itself.
     if (!isReadTimeout(error)) await client.query('rollback').catch(() => undefined);

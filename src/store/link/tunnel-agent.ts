@@ -68,7 +68,7 @@ function hand(opening: Promise<Duplex>, done: Done | undefined): void {
     (socket) => done?.(null, socket),
     (error: unknown) => {
       // The agent takes no socket where there is an error; its type does not say so.
-      done?.(networkError(error), undefined as unknown as Duplex);
+      (done as ((refused: Error) => void) | undefined)?.(networkError(error));
     },
   );
 }

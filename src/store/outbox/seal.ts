@@ -1,6 +1,7 @@
 /** SQL: one sealing round of the outbox: captures of committed transactions become numbered, chained entries. */
 import type pg from 'pg';
 import { sqlstateOf } from '../../core/classify.ts';
+import { queryAll } from '../../db/transaction.ts';
 
 export type SealResult =
   { readonly result: 'sealed'; readonly transactions: number } | { readonly result: 'busy' };
@@ -21,8 +22,7 @@ export async function sealOutbox(pool: pg.Pool): Promise<SealResult> {
   const client = await pool.connect();
   let broken: Error | undefined;
   try {
-    // Several statements in one message give one result each; pg's types know only the single one.
-    const results = (await client.query(ROUND)) as unknown as pg.QueryResult<{ sealed?: number }>[];
+    const results = await queryAll<{ sealed?: number }>(client, ROUND);
     const sealed = results.flatMap((result) => result.rows).find((row) => row.sealed !== undefined)?.sealed;
     return { result: 'sealed', transactions: sealed ?? 0 };
   } catch (error) {
