@@ -4,22 +4,14 @@
  */
 import assert from 'node:assert/strict';
 import { CLOSE, DIAG_SUBPROTOCOL, ROUTES } from '../../src/protocol/http.ts';
-import { storeFrameSchema } from '../../src/protocol/messages.ts';
 import { randomFor } from '../support/random.ts';
 import { until } from '../support/until.ts';
 import { Fortress, type Shop } from './support/fortress.ts';
+import { FrameFuzzer, frameTypes } from './support/frame-fuzzer.ts';
 import { GOOD_FRAMES, helloMessage } from './support/messages.ts';
-import { mutateBytes, mutateJson } from './support/mutate.ts';
 import { closeCode, frame, upgrade, type Wire } from './support/raw.ts';
 
 const ROUNDS = Number(process.env.POSSYNC_TEST_FUZZ ?? 60);
-
-/** What a connection may end with: our codes, and those of RFC 6455 for frames that are none. */
-const ENDS: ReadonlySet<number> = new Set([...Object.values(CLOSE), 1002, 1007, 1008, 1009]);
-
-function frameTypes(): string[] {
-  return storeFrameSchema.options.map(({ shape }) => String([...shape.type.values][0]));
-}
 
 /** Who does not read does not see an end either: the next thing it sends comes back as a reset. */
 async function endedUnread(wire: Wire): Promise<void> {
@@ -36,67 +28,31 @@ describe('every WebSocket frame of a store', function () {
   this.timeout(120_000 + ROUNDS * 10_000);
   let fortress: Fortress;
   const shops: (Shop & { database: { drop(): Promise<void> } })[] = [];
-  const ends = new Map<string, number>();
-  let tried = 0;
+  let fuzzer: FrameFuzzer;
 
   before(async () => {
     fortress = await Fortress.open('fuzz frames');
     // Several, so that the limit on hellos of one store is not all that is met.
     for (const code of ['EVIL-1', 'EVIL-2', 'EVIL-3', 'EVIL-4']) shops.push(await fortress.enrol(code));
+    fuzzer = new FrameFuzzer(fortress, shops);
   });
   after(async () => {
     for (const { database } of shops) await database.drop();
     await fortress.close();
+    const { tried, nonsense, ends } = fuzzer;
     const summary = [...ends].sort().map(([end, count]) => `${end}: ${count}`);
-    console.log(`      ${tried} hostile frames (${summary.join(', ')})`);
+    console.log(`      ${tried} hostile frames, ${nonsense} of them nonsense (${summary.join(', ')})`);
   });
 
-  const open = async (shop: Shop): Promise<Wire> => {
-    const wire = await upgrade(fortress.port, ROUTES.socket, [['authorization', `Bearer ${shop.bearer}`]]);
-    assert.ok(wire !== undefined, 'a good credential opens a socket');
-    return wire;
-  };
+  const open = (shop: Shop): Promise<Wire> => fuzzer.open(shop);
 
   it('has a good message here to be made hostile', () => {
     assert.deepEqual(Object.keys(GOOD_FRAMES).sort(), frameTypes().sort());
   });
 
-  for (const type of frameTypes() as (keyof typeof GOOD_FRAMES)[]) {
+  for (const type of frameTypes()) {
     it(`${type} is refused with a closing code where it is nonsense`, async () => {
-      const random = randomFor(`frames ${type}`);
-      await fortress.during(async () => {
-        for (let round = 0; round < ROUNDS; round += 1) {
-          const shop = random.pick(shops);
-          const wire = await open(shop);
-          if (random.chance(0.7) && type !== 'hello')
-            wire.send(frame(JSON.stringify(helloMessage(shop.code))));
-          for (let count = 1 + random.int(4); count > 0; count -= 1) {
-            tried += 1;
-            const good = GOOD_FRAMES[type](shop);
-            const text = random.chance(0.8) ? mutateJson(good, random) : JSON.stringify(good);
-            const bytes = random.chance(0.2) ? mutateBytes(text, random) : Buffer.from(text);
-            wire.send(
-              frame(bytes, {
-                opcode: random.chance(0.85) ? 1 : random.int(16),
-                fin: random.chance(0.95),
-                masked: random.chance(0.97),
-                rsv: random.chance(0.97) ? 0 : random.int(8),
-              }),
-            );
-          }
-          // HQ answers a good ping last of all, or has closed before.
-          wire.send(frame('', { opcode: 9 }));
-          await until(() => wire.closed || closeCode(wire) !== undefined || wire.received.includes(0x8a), {
-            what: 'HQ answers or closes',
-          });
-          const code = closeCode(wire);
-          const end = code === undefined ? (wire.closed ? 'cut' : 'goes on') : String(code);
-          ends.set(end, (ends.get(end) ?? 0) + 1);
-          assert.ok(code === undefined || ENDS.has(code), `closed with ${code}`);
-          wire.destroy();
-        }
-      });
-      assert.deepEqual(await fortress.faults(), []);
+      await fuzzer.attack(type, ROUNDS, randomFor(`frames ${type}`));
     });
   }
 

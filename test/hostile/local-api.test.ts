@@ -6,25 +6,8 @@ import { TestHq, TestStore } from '../support/chain.ts';
 import { startPossync, type TestProcess } from '../support/process.ts';
 import { randomFor } from '../support/random.ts';
 import { until } from '../support/until.ts';
-import { mutateBytes, mutateJson } from './support/mutate.ts';
-import { exchange, rawRequest, Wire, type Answer } from './support/raw.ts';
-
-/** As in the head comment of src/store/local-api.ts. */
-const READ = ['/livez', '/readyz', '/connz', '/indicator.svg', '/api/v1/status'];
-const WRITE = ['pull', 'push', 'reload', 'credential', 'diagnose', 're-enrol'].map(
-  (name) => `/api/v1/${name}`,
-);
-const TRICKS = [
-  '//',
-  '///x',
-  '/api/v1/../../etc/passwd',
-  '/%',
-  '/%ff',
-  '/api/v1/status%00',
-  '*',
-  'http://[::1/',
-  '/\\x',
-];
+import { attackLocal, READ, WRITE } from './support/local-fuzzer.ts';
+import { exchange, rawRequest, Wire } from './support/raw.ts';
 
 /** `npm run fuzz` asks more. */
 const ROUNDS = Number(process.env.POSSYNC_TEST_FUZZ ?? 150);
@@ -89,30 +72,7 @@ describe("the daemon's local API", function () {
   });
 
   it('refuses nonsense on both listeners, and is alive and green afterwards', async () => {
-    const random = randomFor('local api');
-    const judge = (answer: Answer | undefined, sent: string): void => {
-      if (answer === undefined) return;
-      // 503 is how /connz says red: an answer, not a fault.
-      assert.ok(answer.status < 500 || sent.includes('/connz'), `${answer.status} to ${sent}`);
-    };
-    for (const where of [port, socket]) {
-      const paths = [...READ, ...TRICKS];
-      if (where === socket) paths.push('/api/v1/diagnose', '/api/v1/reload', '/api/v1/verify');
-      for (let round = 0; round < ROUNDS; round += 1) {
-        const path = random.pick(paths);
-        const text = mutateJson({ quick: true, checks: ['dns'] }, random);
-        const body = random.chance(0.3) ? mutateBytes(text, random) : Buffer.from(text);
-        const request = rawRequest({
-          method: random.pick(['GET', 'GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'TRACE']),
-          path: random.chance(0.2)
-            ? `${path}?${random.pick(['verbose', '%', 'from=\0', 'fresh=1&fresh=2'])}`
-            : path,
-          headers: [['host', random.pick(['localhost', '127.0.0.1', 'evil.example', '', '[::1]:3002'])]],
-          body,
-        });
-        judge(await exchange(where, request), JSON.stringify(request.toString('latin1').slice(0, 300)));
-      }
-    }
+    await attackLocal({ port, socket }, ROUNDS, randomFor('local api'));
     await store.untilLight('green');
     assert.equal(daemon.running, true);
   });

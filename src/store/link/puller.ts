@@ -167,7 +167,12 @@ export class Puller implements Service {
   async #pull(fresh: boolean): Promise<PullResult> {
     const hq = this.#options.hq();
     if (hq === undefined) throw new PossyncError('PS-HQ-UNREACHABLE', 'there is no HQ to pull from now');
-    const fetch: FetchPage = (query, signal) => hq.pull(query, signal);
+    const fetch: FetchPage = async (query, signal) => {
+      const answer = await hq.pull(query, signal);
+      // At every look, with or without news: a line of the day's log only where somebody asked for all of them.
+      this.#options.log.debug('page read', { event: 'pull.batch', from: query.from, result: answer.result });
+      return answer;
+    };
     for (let tries = 1; ; tries += 1) {
       const result = await this.#timed(() =>
         this.#options.mirror.pull(fetch, this.#stopping.signal, { fresh }),

@@ -52,14 +52,15 @@ export class Fortress {
     this.pool = createPool({ url: database.url, applicationName: 'possync test fortress', max: 4 });
   }
 
-  static async open(label: string): Promise<Fortress> {
+  /** `env` is HQ's: with a fault planted, for the controls. */
+  static async open(label: string, env: Record<string, string> = {}): Promise<Fortress> {
     const fortress = new Fortress(
       await hqDatabase(`${label} hq`),
       await mkdtemp(join(tmpdir(), 'possync-hostile-')),
     );
     const { rows } = await fortress.pool.query<{ id: string }>('select id::text from possync.identity');
     fortress.hqId = rows[0]?.id ?? '';
-    await fortress.#serve();
+    await fortress.#serve(env);
     await fortress.#openHealthy();
     return fortress;
   }
@@ -77,10 +78,10 @@ export class Fortress {
     return this.#server;
   }
 
-  async #serve(): Promise<void> {
+  async #serve(env: Record<string, string>): Promise<void> {
     this.#server = await startPossync(['hq', 'serve', '--port', '0'], {
       cwd: this.dir,
-      env: { DATABASE_URL: this.database.url, LOG_DIR: join(this.dir, 'hq'), LOG_LEVEL: 'debug' },
+      env: { DATABASE_URL: this.database.url, LOG_DIR: join(this.dir, 'hq'), LOG_LEVEL: 'debug', ...env },
     });
     const ready = await this.#server.line(/"event":"ready"/, 30_000);
     this.#url = (JSON.parse(ready) as { url: string }).url;
