@@ -7,6 +7,7 @@ import { p5 } from './p5.ts';
 import { p8 } from './p8.ts';
 import { p9 } from './p9.ts';
 import { p10 } from './p10.ts';
+import { rotate } from './rotate.ts';
 import type { Bench } from './support/report.ts';
 
-export const BENCHES: Readonly<Record<string, Bench>> = { p1, p2, p3, p4, p5, p8, p9, p10 };
+export const BENCHES: Readonly<Record<string, Bench>> = { p1, p2, p3, p4, p5, p8, p9, p10, rotate };

@@ -6,6 +6,8 @@ export interface FleetSpec {
   readonly stores: readonly StoreIdentity[];
   /** HQ's head: the stores of a chain that has been there for a while have everything up to it. */
   readonly cursor: Cursor;
+  /** Each keeps its credential in a folder below it and rotates it as a daemon does; without it none can. */
+  readonly dir?: string;
 }
 
 export interface Cursor {
@@ -44,7 +46,7 @@ export interface Arrivals {
 }
 
 export interface FleetCommands {
-  readonly open: (spec: FleetSpec) => void;
+  readonly open: (spec: FleetSpec) => Promise<void>;
   /** Begins so many connections a second. */
   readonly connect: (pace: { readonly perSecond: number }) => void;
   readonly mark: () => void;

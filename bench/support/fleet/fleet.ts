@@ -18,17 +18,28 @@ export interface Fleet {
   readonly stores: number;
 }
 
+export interface FleetOptions {
+  /** So many more are enrolled and never connect. */
+  readonly away?: number;
+  /** Where each store that is to rotate keeps its credential. */
+  readonly dir?: string;
+}
+
 /**
  * Enrols so many stores with an HQ that does not serve yet, starts it and the process that plays them. They stand at
  * HQ's head: the first download (each store's row, in each store) is P6's, and 5,000 of them took 2 GB of this process.
  */
-export async function openFleet(hq: BenchHq, stores: number): Promise<Fleet> {
+export async function openFleet(
+  hq: BenchHq,
+  stores: number,
+  { away = 0, dir }: FleetOptions = {},
+): Promise<Fleet> {
   const needed = stores * FILES_PER_STORE + FILES_BESIDE;
   if (openFilesLimit() < needed)
     throw new Error(
       `${stores} stores need ${needed} open files in one process; ulimit -n says ${openFilesLimit()}`,
     );
-  const identities = await enrolFleet(hq.pool, stores);
+  const identities = (await enrolFleet(hq.pool, stores + away)).slice(0, stores);
   await hq.start();
   const cursor = await readHead(hq.pool);
   const child = await Child.start<FleetCommands>('process.ts');
@@ -36,6 +47,7 @@ export async function openFleet(hq: BenchHq, stores: number): Promise<Fleet> {
     hq: { url: hq.address, id: await readHqId(hq.pool) },
     stores: identities,
     cursor,
+    ...(dir === undefined ? {} : { dir }),
   });
   return { process: child, stores };
 }

@@ -4,6 +4,7 @@ import { percentile } from '../report.ts';
 import { openShift, saleBody, type Shift } from './bodies.ts';
 import { serve } from './child.ts';
 import { timestampMs, type Arrivals, type FleetCommands, type Lights, type Pushed } from './commands.ts';
+import { rotatingStore } from './rotating.ts';
 import { FleetStore } from './store.ts';
 
 let stores: FleetStore[] = [];
@@ -42,8 +43,11 @@ function count(map: Map<string, number>, key: string): void {
 }
 
 const COMMANDS: FleetCommands = {
-  open({ stores: identities, ...spec }) {
-    stores = identities.map((identity) => new FleetStore(identity, spec, EVENTS));
+  async open({ stores: identities, dir, ...spec }) {
+    stores =
+      dir === undefined
+        ? identities.map((identity) => new FleetStore(identity, spec, EVENTS))
+        : await Promise.all(identities.map((identity) => rotatingStore(identity, spec, EVENTS, dir)));
   },
   connect({ perSecond }) {
     void (async () => {

@@ -18,6 +18,8 @@ import {
   pageSchema,
   type Hello,
   type Push,
+  type RotationOrder,
+  type RotationReport,
   type StatFrame,
   type Welcome,
 } from '../../../src/protocol/messages.ts';
@@ -56,7 +58,7 @@ type Batch = Omit<Push, 'fence'>;
 export class FleetStore {
   readonly storeId: number;
   readonly #code: string;
-  readonly #client: HqClient;
+  #client: HqClient;
   readonly #link: Link;
   readonly #events: StoreEvents;
   readonly #instance = { boot: 'fleet', daemon: randomUUID(), pgSysid: 'fleet' };
@@ -75,6 +77,7 @@ export class FleetStore {
     { storeId, code, token }: StoreIdentity,
     { hq, cursor }: Pick<FleetSpec, 'hq' | 'cursor'>,
     events: StoreEvents,
+    ordered: (order: RotationOrder) => void = () => undefined,
   ) {
     this.storeId = storeId;
     this.#cursor = cursor;
@@ -102,7 +105,7 @@ export class FleetStore {
         this.#pullSoon();
       },
       stat: (id) => Promise.resolve(this.#stat(id)),
-      ordered: () => undefined,
+      ordered,
       verify: () => undefined,
       parked: () => Promise.resolve(),
       changed: ({ indicator, state, reason }) => {
@@ -126,6 +129,19 @@ export class FleetStore {
     this.#cancelPoll();
     await this.#link.stop();
     this.#client.close();
+  }
+
+  /** The same store under another credential; whether the open connection went on. */
+  async swap(client: HqClient, token: Secret): Promise<boolean> {
+    const before = this.#client;
+    this.#client = client;
+    const inBand = await this.#link.swap(client, token);
+    before.close();
+    return inBand;
+  }
+
+  tell(report: RotationReport): void {
+    this.#link.tell(report);
   }
 
   get green(): boolean {

@@ -17,6 +17,7 @@ import { HQ_HEADER, ROUTES } from '../../../src/protocol/http.ts';
 import {
   enrolSchema,
   helloSchema,
+  pushAnswerSchema,
   pushConflictSchema,
   pushSchema,
   reEnrolSchema,
@@ -191,7 +192,8 @@ export class HttpFuzzer {
     const before = await this.#others();
     await this.#fortress.during(async () => {
       for (let round = 0; round < rounds; round += 1) {
-        if (route.endsWith('/push') || route.endsWith('/re-enrol')) await this.newSession();
+        if (route.endsWith('/push')) await this.#forgive();
+        if (route.endsWith('/re-enrol')) await this.newSession();
         const message = form?.message?.(random);
         const text =
           message === undefined
@@ -202,10 +204,11 @@ export class HttpFuzzer {
         const bytes = random.chance(0.3) ? mutateBytes(text, random) : Buffer.from(text);
         const packed = packBody(bytes, random);
         const address = form?.path?.(random) ?? (random.chance(0.8) ? path : PATH_TRICKS(random));
+        const verb = random.chance(0.9)
+          ? method
+          : random.pick(['GET', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'TRACE', 'CONNECT', 'BREW']);
         const request = rawRequest({
-          method: random.chance(0.9)
-            ? method
-            : random.pick(['GET', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'TRACE', 'CONNECT', 'BREW']),
+          method: verb,
           path: address.replace(':id', UUID),
           headers: [
             ...(random.chance(0.95) ? ([['authorization', `Bearer ${this.#evil.bearer}`]] as const) : []),
@@ -218,13 +221,36 @@ export class HttpFuzzer {
         const answer = cut === request ? await exchange(this.#fortress.port, request) : await this.#half(cut);
         const sent = JSON.stringify(request.toString('latin1').slice(0, 600));
         this.#judge(answer, sent);
-        if (schema === undefined || !isNonsense(schema, packed)) continue;
+        if (route.endsWith('/push')) await this.#follow(answer);
+        // Under another address it may be a good request of another route.
+        if (verb !== method || address !== path || schema === undefined || !isNonsense(schema, packed))
+          continue;
         this.nonsense += 1;
         assert.ok(answer === undefined || answer.status >= 400, `${answer?.status} to the nonsense ${sent}`);
       }
     });
     assert.deepEqual(await this.#others(), before, 'nothing of another store has changed');
     assert.deepEqual(await this.#fortress.faults(), []);
+  }
+
+  /** What this store has sent until now is no reason to stop it: the next batch is looked at as the first one was. */
+  async #forgive(): Promise<void> {
+    await this.#fortress.pool.query(
+      `with gone as (delete from possync.dead d where d.store_id = $1::integer)
+       update possync.inbox i set breaker_waived = true, dead_streak = 0, stopped = null, stopped_why = null, stopped_at = null
+        where i.store_id = $1::integer`,
+      [this.#evil.id],
+    );
+  }
+
+  /** Where the next batch fits, by the answer to this one: a batch that has no place is not looked into. */
+  async #follow(answer: Answer | undefined): Promise<void> {
+    if (answer?.status !== 200 && answer?.status !== 409) return;
+    const said: unknown = JSON.parse(answer.body);
+    const conflict = pushConflictSchema.safeParse(said);
+    if (conflict.data?.code === 'fenced') await this.newSession();
+    const place = conflict.success ? conflict : pushAnswerSchema.safeParse(said);
+    if (place.success) this.#at = place.data;
   }
 
   async newSession(): Promise<void> {
