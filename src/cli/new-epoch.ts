@@ -1,5 +1,5 @@
 /** What `store re-enrol` and `store reexport` share: a new epoch, begun by the daemon if it runs, else here. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { EXIT, PossyncError } from '../core/errors.ts';
 import { readInstance } from '../store/instance.ts';
 import { planReEnrol, reEnrolStore, type ReEnrolReport } from '../store/outbox/re-enrol.ts';

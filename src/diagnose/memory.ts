@@ -1,7 +1,7 @@
 /** What the last good run saw of HQ: lets a later one tell a renewal from an interception, and find HQ without DNS. */
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 
 const memorySchema = z.object({
   host: z.string().max(300),

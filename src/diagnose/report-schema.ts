@@ -1,5 +1,5 @@
 /** A report that comes from outside this process: from the daemon, or from an archive that another machine made. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { isErrorCode, type ErrorCode } from '../core/errors.ts';
 import { LAYERS, type CheckResult } from './check.ts';
 import type { Report } from './diagnose.ts';

@@ -1,6 +1,6 @@
 /** What HQ answers to `possync diagnose`: who it is, what time it has, what arrived, and how the path carries bytes. */
 import type { IncomingMessage } from 'node:http';
-import { z } from 'zod';
+import * as z from 'zod';
 import { addressKey, Buckets } from './buckets.ts';
 import type { Clock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';

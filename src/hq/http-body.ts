@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import { promisify } from 'node:util';
 import zlib from 'node:zlib';
-import { z } from 'zod';
+import * as z from 'zod';
 import { PossyncError } from '../core/errors.ts';
 import { COMPRESS_FROM_BYTES } from '../protocol/http.ts';
 import { parseJson, type JsonBounds } from './json-input.ts';

@@ -1,6 +1,6 @@
 /** HQ's HTTP routes, thin: authenticate, parse, one call into a room, answer. PROTOCOL.md has the rules. */
 import { Hono } from 'hono';
-import { z } from 'zod';
+import * as z from 'zod';
 import { isDataError, toPossyncError } from '../core/classify.ts';
 import type { Clock } from '../core/clock.ts';
 import { PossyncError } from '../core/errors.ts';

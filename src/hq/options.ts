@@ -23,8 +23,10 @@ export interface HqOptions {
 }
 
 export interface RunningHq extends Running {
-  /** http(s)://host:port as it really listens. */
+  /** http(s)://host:port for programs of this machine. */
   readonly url: string;
+  /** The address it listens on, as it was given: 0.0.0.0 is every address of this machine. */
+  readonly listens: string;
   /** No TLS, and others than this machine can connect. */
   readonly unencrypted: boolean;
   readonly port: number;

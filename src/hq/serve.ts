@@ -208,7 +208,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
       ...(watch === undefined ? [] : [watch]),
     ]);
     await services.start();
-    log.info('HQ is serving', { event: 'start', url: server.url, hq: hqId, unencrypted });
+    log.info('HQ is serving', { event: 'start', url: server.listens, hq: hqId, unencrypted });
     if (unencrypted)
       log.warn('HQ serves unencrypted: sales and credentials can be read on the way', {
         event: 'start',
@@ -218,6 +218,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
     let stopping: Promise<void> | undefined;
     return {
       url: server.url,
+      listens: server.listens,
       unencrypted,
       port: server.port,
       watchUrl: watch?.url,
@@ -229,7 +230,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
         return `${sockets.size} stores connected here`;
       },
       dump: () => ({
-        url: server.url,
+        url: server.listens,
         stores: sockets.size,
         pool: { total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount },
         certificateUntil: server.certificate?.notAfter.toISOString() ?? null,

@@ -8,7 +8,7 @@ import { documentHead, type DocumentHead } from '../core/document.ts';
 import { ERRORS, EXIT, type ErrorCode } from '../core/errors.ts';
 import { captureFault } from '../db/health.ts';
 import { withTransaction } from '../db/transaction.ts';
-import { CLOSE } from '../protocol/http.ts';
+import { CLOSE, RENEW_REASON } from '../protocol/http.ts';
 import {
   FRESH_MS,
   OFFLINE_AFTER_MS,
@@ -182,6 +182,8 @@ function reasonOf(row: DbStoreRow, status: StatusWord, silent: boolean): ReasonV
   if (silent) return reason('PS-WS-SILENT', 'went silent');
   if (row.closeCode === CLOSE.silent) return reason('PS-WS-SILENT', 'went silent');
   if (row.closeCode === CLOSE.replaced) return reason('PS-FENCED', 'replaced by a newer connection');
+  if (row.closeCode === CLOSE.bye && row.closeReason === RENEW_REASON)
+    return reason('PS-WS-CLOSED', 'left to connect anew; not back yet');
   if (row.closeCode === CLOSE.version)
     return reason('PS-VER-INCOMPATIBLE', 'speaks another protocol version');
   return reason(

@@ -1,5 +1,5 @@
 /** What HQ says to `possync diagnose`: answers that prove who answered, what time it is there and what arrived. */
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** GET /api/v1/diag/ping: no token needed, so that it works before a store is installed. */
 export const diagPingSchema = z.object({

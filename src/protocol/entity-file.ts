@@ -5,7 +5,7 @@
  * an empty search path: names are written out (`public.suppliers`), the root row is `r`. The file belongs to the
  * administrator, like the migrations that make its tables: it is checked for sense, not for malice.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { tablesOf, type Entity } from './entities.ts';
 
 /** PostgreSQL cuts longer names, and would then call two triggers alike. */

@@ -85,3 +85,6 @@ export const CLOSE = {
   replaced: 4409,
   slowDown: 4429,
 } as const;
+
+/** Reason of a `bye` after which the same daemon comes back at once: a new credential, or a person who asked for it. */
+export const RENEW_REASON = 'renew';

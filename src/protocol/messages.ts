@@ -4,7 +4,7 @@
  *
  * Hashes (chains) travel as lower-case hex, the empty chain before the first entry as ''.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { PULL_MAX_ROWS, PUSH_MAX_TRANSACTIONS, ROTATION_MAX_MS } from './http.ts';
 
 const position = z.int().nonnegative();

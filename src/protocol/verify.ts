@@ -3,7 +3,7 @@
  * scripts. The store asks, about nobody but itself; HQ answers with digests, with the keys and hashes of the rows in the
  * buckets that differ, and with what is on its way and therefore no difference.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { errorBodySchema } from './messages.ts';
 
 /** More buckets would cost more bytes than they save: a million rows leave 122 in each. */

@@ -7,7 +7,7 @@
  */
 import { chmod, mkdir, rename, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { PossyncError } from '../core/errors.ts';
 import { readSecretFile, syncDirectory, writeSecretFile } from '../core/secret-file.ts';
 import { formatCredential, newKid, newSecret, parseCredential, Secret } from '../core/secret.ts';

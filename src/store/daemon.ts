@@ -16,6 +16,7 @@ import { PossyncError } from '../core/errors.ts';
 import { isUnencrypted } from '../core/loopback.ts';
 import { LoopDelay } from '../core/loop-delay.ts';
 import { ServiceGroup } from '../core/service.ts';
+import { databaseFingerprint } from '../db/address.ts';
 import { installTriggers } from '../db/capture.ts';
 import { migrate, requireCurrentSchema } from '../db/migrations.ts';
 import { readEntities } from '../db/own-types.ts';
@@ -206,6 +207,7 @@ class Daemon {
     });
     this.#api = new LocalApi({
       socketPath: join(options.runtimeDir ?? options.stateDir, 'store.sock'),
+      database: databaseFingerprint(options.databaseUrl),
       listen: options.statusListen === undefined ? STATUS_LISTEN_DEFAULT : options.statusListen,
       origin: options.statusOrigin,
       clock,

@@ -20,6 +20,7 @@ import { errorBody, listening, localServer, type Handler, type Reply } from '../
 import { LocalPort } from '../core/local-port.ts';
 import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
+import { DATABASE_HEADER } from '../db/address.ts';
 import type { StoreStatusView } from '../protocol/status.ts';
 import { LightWatchers, lightPicture, type Light } from './indicator.ts';
 import type { PullResult } from './mirror/mirror.ts';
@@ -30,6 +31,8 @@ import type { VerifyJobs } from './verify/jobs.ts';
 
 export interface LocalApiOptions {
   readonly socketPath: string;
+  /** Of the database that the status is read from; whoever asks on the socket can tell that it is theirs. */
+  readonly database: string | undefined;
   readonly listen: { readonly host: string; readonly port: number } | null;
   /** The page that may read the port from a browser. */
   readonly origin?: string | undefined;
@@ -117,7 +120,7 @@ export class LocalApi implements Service {
   }
 
   #readOnly(): Map<string, Handler> {
-    const { status, indicator, ready } = this.#options;
+    const { indicator, ready } = this.#options;
     return new Map<string, Handler>([
       ['GET /livez', () => Promise.resolve({ status: 200, body: { status: 'pass' }, type: HEALTH })],
       [
@@ -145,10 +148,7 @@ export class LocalApi implements Service {
           return Promise.resolve({ status: green ? 200 : 503, body: { status, ...light }, type: HEALTH });
         },
       ],
-      [
-        'GET /api/v1/status',
-        async () => ({ status: 200, body: statusDocument(await status(), this.#options.clock.now()) }),
-      ],
+      [STATUS_ROUTE, () => this.#statusReply()],
       ['GET /api/v1/events', () => Promise.resolve(this.#watchers.events())],
       [
         'GET /indicator.svg',
@@ -158,9 +158,16 @@ export class LocalApi implements Service {
   }
 
   #all(): Map<string, Handler> {
-    const { pull, push, reload, reEnrol, takeUp, verify } = this.#options;
+    const { pull, push, reload, reEnrol, takeUp, verify, database } = this.#options;
     return new Map<string, Handler>([
       ...this.#readOnly(),
+      [
+        STATUS_ROUTE,
+        async () => ({
+          ...(await this.#statusReply()),
+          ...(database === undefined ? {} : { headers: { [DATABASE_HEADER]: database } }),
+        }),
+      ],
       [
         'POST /api/v1/pull',
         async (url) => {
@@ -198,6 +205,11 @@ export class LocalApi implements Service {
     ]);
   }
 
+  async #statusReply(): Promise<{ status: number; body: object }> {
+    const { status, clock } = this.#options;
+    return { status: 200, body: statusDocument(await status(), clock.now()) };
+  }
+
   /** One JSON line for everything that happens, the report last. */
   #diagnosis(request: unknown): Reply {
     const { diagnose } = this.#options;
@@ -217,6 +229,7 @@ export class LocalApi implements Service {
 }
 
 const HEALTH = 'application/health+json';
+const STATUS_ROUTE = 'GET /api/v1/status';
 
 function verbose(url: URL): boolean {
   return url.searchParams.has('verbose');

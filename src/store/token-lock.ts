@@ -7,7 +7,7 @@
 import { randomUUID } from 'node:crypto';
 import { access, link, readFile, readdir, rename, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { codeOf } from '../core/classify.ts';
 import { PossyncError } from '../core/errors.ts';
 

@@ -106,7 +106,18 @@ describe('the status of HQ', () => {
       'red',
       'PS-WS-CLOSED',
     ],
-    ['red after its daemon said good-bye', { connected: false, closeCode: 1000 }, 'red', 'PS-WS-CLOSED'],
+    [
+      'red after its daemon said good-bye',
+      { connected: false, closeCode: 1000, message: /^stopped its daemon$/ },
+      'red',
+      'PS-WS-CLOSED',
+    ],
+    [
+      'red after it left to come back at once',
+      { connected: false, closeCode: 1000, closeReason: 'renew', message: /^left to connect anew/ },
+      'red',
+      'PS-WS-CLOSED',
+    ],
     [
       'red with what was said at the end',
       { connected: false, closeCode: 1006, closeReason: 'lost' },
@@ -121,6 +132,7 @@ describe('the status of HQ', () => {
       assert.equal(connection.indicator, light);
       assert.equal(connection.reason?.code, code);
       assert.doesNotMatch(connection.reason?.message ?? '', /[{}]/);
+      if ('message' in facts) assert.match(connection.reason?.message ?? '', facts.message);
       assert.equal(connection.rtt_ms, light === 'green' ? 12 : null);
     });
 

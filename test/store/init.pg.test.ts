@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { PossyncError, type ErrorCode } from '../../src/core/errors.ts';
 import { queryOne } from '../../src/db/transaction.ts';
 import { addStore } from '../../src/hq/stores/stores.ts';

@@ -1,7 +1,7 @@
 /** A comparison as the daemon makes it, and hands that change rows past every trigger. */
 import type pg from 'pg';
 import { randomUUID } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { askDaemon, tellDaemon } from '../../src/cli/daemon-socket.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { SOFTWARE } from '../../src/core/version.ts';

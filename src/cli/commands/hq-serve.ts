@@ -72,17 +72,18 @@ function tlsOf({ config }: Context): HqOptions['tls'] {
 /** Eight lines for people, one JSON line for whoever started us from a script. */
 async function announce(
   context: Context,
-  { url, unencrypted, watchUrl }: RunningHq,
+  { url, listens, unencrypted, watchUrl }: RunningHq,
   tookMs: number,
 ): Promise<void> {
   const { pool } = await context.database();
   const { summary } = await readHqStatus(pool);
-  const address = url.replace(/^http/, 'ws');
+  const address = listens.replace(/^http/, 'ws');
   if (!context.term.out.isTTY) {
     const line = {
       event: 'ready',
       role: 'hq',
       url,
+      listens,
       unencrypted,
       pid: process.pid,
       possync: VERSION,

@@ -1,5 +1,5 @@
 /** `possync logs`: the log of this side as people read it, or as it is; --follow goes on until Ctrl-C. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { EXIT, PossyncError, type ExitCode } from '../../core/errors.ts';
 import { redact } from '../../core/secret.ts';
 import { LOG_LEVELS } from '../../core/log-levels.ts';

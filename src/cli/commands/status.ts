@@ -1,11 +1,14 @@
 /** `possync status`: one light, and beside it what waits; exit 0 green, 1 red or the wait ran out, 69 cannot tell. */
+import type pg from 'pg';
 import { EXIT, PossyncError, type ExitCode } from '../../core/errors.ts';
+import type { Role } from '../../db/migrations.ts';
 import { STATUS_SCHEMA } from '../../protocol/status.ts';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
 import { jsonDocument } from '../render/json.ts';
 import { CURSOR } from '../render/clean.ts';
 import type { Side } from '../status/side.ts';
+import { StoreSide } from '../status/store.ts';
 
 const WAIT_MS_DEFAULT = 60_000;
 const POLL_MS = 200;
@@ -38,12 +41,14 @@ export async function run(context: Context, args: Args): Promise<Answer | ExitCo
 
 async function openSide(context: Context, args: Args): Promise<Side<object>> {
   const code = args.maybeAt(0);
-  const found = await context.database().catch((error: unknown) => {
-    // The daemon may still answer for its store when PostgreSQL does not.
-    if (error instanceof PossyncError && error.code === 'PS-DB-DOWN' && context.roleOverride !== 'hq')
-      return undefined;
-    throw error;
-  });
+  const onlyAtHq = ['red', 'behind', 'store', 'sort'].find((name) => args.given(name));
+  let opened: ReturnType<typeof openDatabase> | undefined;
+  const open = (): ReturnType<typeof openDatabase> => (opened ??= openDatabase(context));
+  const store = new StoreSide(context, async () => (await open())?.pool);
+  // A database that a store's daemon reads is a store's: no need to ask it, nor to load what asks.
+  const local = code === undefined && onlyAtHq === undefined && context.roleOverride !== 'hq';
+  if (local && (await store.isTold())) return store;
+  const found = await open();
   if (found?.role === 'hq') {
     const { HqSide } = await import('../status/hq.ts');
     const { showStore } = await import('../../hq/stores/stores.ts');
@@ -58,14 +63,23 @@ async function openSide(context: Context, args: Args): Promise<Side<object>> {
       sort: args.choice('sort', SORTS) ?? 'trouble',
     });
   }
-  const onlyAtHq = ['red', 'behind', 'store', 'sort'].find((name) => args.given(name));
   if (onlyAtHq !== undefined)
     throw new PossyncError(
       'PS-WRONG-SIDE',
       `--${onlyAtHq} chooses among the stores of HQ; this is one store`,
     );
-  const { StoreSide } = await import('../status/store.ts');
-  return new StoreSide(context, found?.pool);
+  return store;
+}
+
+/** undefined: PostgreSQL is away; the daemon may still answer for its store. */
+async function openDatabase(context: Context): Promise<{ pool: pg.Pool; role: Role } | undefined> {
+  try {
+    return await context.database();
+  } catch (error) {
+    if (error instanceof PossyncError && error.code === 'PS-DB-DOWN' && context.roleOverride !== 'hq')
+      return undefined;
+    throw error;
+  }
 }
 
 async function wait(

@@ -1,7 +1,7 @@
 /** The command's end: asks the daemon for a diagnosis, line by line; undefined when it cannot give one. */
 import http from 'node:http';
 import { createInterface } from 'node:readline';
-import { z } from 'zod';
+import * as z from 'zod';
 import { isErrorCode, PossyncError } from '../../core/errors.ts';
 import { SOFTWARE } from '../../core/version.ts';
 import type { CheckResult } from '../../diagnose/check.ts';

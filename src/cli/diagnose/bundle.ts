@@ -13,7 +13,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip, gzip } from 'node:zlib';
-import { z } from 'zod';
+import * as z from 'zod';
 import { OPTION_NAMES, OPTIONS, type OptionName } from '../../config/options.ts';
 import { codeOf } from '../../core/classify.ts';
 import { PossyncError } from '../../core/errors.ts';

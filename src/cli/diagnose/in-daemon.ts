@@ -1,6 +1,6 @@
 /** The daemon's end of `possync diagnose`: the same checks, run in the process whose connection is in question. */
 import { userInfo } from 'node:os';
-import { z } from 'zod';
+import * as z from 'zod';
 import { PossyncError } from '../../core/errors.ts';
 import { SOFTWARE } from '../../core/version.ts';
 import { diagnose } from '../../diagnose/diagnose.ts';

@@ -1,7 +1,7 @@
 /** What `possync diagnose` looks at: put together from flags, settings and the credential, however broken those are. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { normalizeHqUrl } from '../../config/codecs.ts';
 import { fileKey, OPTION_NAMES, OPTIONS } from '../../config/options.ts';
 import { proxyFor, targetOf } from '../../core/proxy.ts';

@@ -1,5 +1,5 @@
 /** Documents of setting up, and of the chain as a whole: stores, ledger, comparison, demo. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { storeReportSchema, type ListedRepair } from '../../protocol/verify.ts';
 import type { FindingBody, LedgerStoreView, ReportBody } from '../render/ledger.ts';
 import { code, connection, count, document, kid, storeCode, text, time } from './parts.ts';

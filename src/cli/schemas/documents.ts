@@ -4,7 +4,7 @@
  * A document that is not listed here cannot be printed: its name is no DocumentName. Within a number fields are only
  * added, so a reader must pass over those it does not know.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { check, demo, init, ledger, reEnrol, repairs, reproject, stores, verify } from './chain.ts';
 import {
   checkLine,

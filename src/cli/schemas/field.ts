@@ -1,5 +1,5 @@
 /** Documents of the commands that look after a machine, and the one of every failure. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { code, count, document, layer, logLine, storeCode, text } from './parts.ts';
 
 export const failure = document('possync.error/1', {
@@ -111,7 +111,9 @@ export const readyLine = z.discriminatedUnion('role', [
   z.object({
     event: z.literal('ready'),
     role: z.literal('hq'),
+    /** For programs of this machine; `listens` is the address that was given. */
     url: text,
+    listens: text,
     unencrypted: z.boolean(),
     pid: count,
     possync: text,

@@ -1,5 +1,5 @@
 /** Words that several documents share, and the frame around each of them. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { EXIT } from '../../core/errors.ts';
 import { LAYERS } from '../../diagnose/check.ts';
 import { LOG_LEVELS } from '../../core/log-levels.ts';

@@ -1,5 +1,5 @@
 /** Documents of the queue, on both sides. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { code, count, counts, document, storeCode, text, time } from './parts.ts';
 
 const NAME = 'possync.queue/1';

@@ -2,7 +2,7 @@
  * The document of `possync status`. A field added to the views in protocol/status.ts does not compile here until it is
  * described.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { HqStatusView, StoreStatusView } from '../../protocol/status.ts';
 import {
   connection,
@@ -140,7 +140,7 @@ type Read<T> = T extends (infer E)[]
 type Takes<View extends Read<z.output<Schema>>, Schema extends z.ZodType> = [View, Schema];
 
 // The compiler's part of the check, both ways: each has the fields of the other, and takes its values.
-const storeView = z.object(store) satisfies z.ZodType<StoreStatusView>;
+export const storeView = z.object(store) satisfies z.ZodType<StoreStatusView>;
 const hqView = z.object(hq) satisfies z.ZodType<HqStatusView>;
 export type Checked = [Takes<StoreStatusView, typeof storeView>, Takes<HqStatusView, typeof hqView>];
 

@@ -1,5 +1,5 @@
 /** Documents of tokens and credentials; the only secret in any document is the token that `token issue` makes. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { code, count, document, kid, storeCode, text, time } from './parts.ts';
 
 const issuedFor = { code: storeCode, store_id: z.int(), hq_url: text, replaced: kid.nullable() };

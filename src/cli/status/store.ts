@@ -1,56 +1,68 @@
-/** `possync status` in a store: the daemon's word, else what it left in the database. */
+/**
+ * `possync status` in a store: the daemon's word, else what it left in the database.
+ *
+ * The database and everything that reads it are loaded only where they are needed: a daemon that answers for the same
+ * database is enough, and a technician waits for a quarter of the time.
+ */
 import type pg from 'pg';
-import { z } from 'zod';
-import { documentHead } from '../../core/document.ts';
+import * as z from 'zod';
 import { ERRORS, isErrorCode, PossyncError } from '../../core/errors.ts';
-import { STATUS_SCHEMA, type StoreStatusView } from '../../protocol/status.ts';
+import { databaseFingerprint } from '../../db/address.ts';
+import type { StoreStatusView } from '../../protocol/status.ts';
 import type { HqClient } from '../../store/link/hq-client.ts';
-import { readMirrorState } from '../../store/mirror/cursor.ts';
-import { countQueue } from '../../store/outbox/queue.ts';
-import { readStoreStatus } from '../../store/status.ts';
 import type { Context } from '../context.ts';
 import { renderStoreShort, renderStoreStatus } from '../render/status-store.ts';
 import type { Paint } from '../render/term.ts';
-import { askDaemon, lightOfDaemon, socketPath } from '../daemon-socket.ts';
-import { connectToHq } from '../hq-connection.ts';
+import { askDaemon, askStatus, lightOfDaemon, socketPath } from '../daemon-socket.ts';
+import { storeView } from '../schemas/status.ts';
 import type { Side, WaitFor } from './side.ts';
 
-/** Enough to know our own document again; the rest is as the daemon's version writes it. */
-const documentSchema = z.looseObject({
-  role: z.literal('store'),
-  store: z.looseObject({ id: z.int(), code: z.string() }).nullable(),
-  connection: z.looseObject({ indicator: z.enum(['green', 'red']) }),
-  upstream: z.looseObject({ queued: z.int() }),
-  downstream: z.looseObject({ cursor: z.int() }),
-});
-/** Its head: this command's answer has one of its own, and the daemon may be of another version. */
-const HEAD = new Set<string>(Object.keys(documentHead(STATUS_SCHEMA, 0, 0)));
 const headSchema = z.object({ head: z.int().nonnegative() });
+
+/** What the daemon told, and whether it read the database that this command is about. */
+interface Told {
+  readonly view: StoreStatusView;
+  readonly ours: boolean;
+}
 
 export class StoreSide implements Side<StoreStatusView> {
   readonly #context: Context;
-  /** undefined: the database is away; then only the daemon can tell. */
-  readonly #pool: pg.Pool | undefined;
+  /** Resolves with undefined where the database is away: then only the daemon can tell. */
+  readonly #database: () => Promise<pg.Pool | undefined>;
   readonly #socket: string;
+  readonly #fingerprint: string | undefined;
+  /** What it was asked before anything was shown: the next read has it. */
+  #first: Promise<Told | undefined> | undefined;
   #client: HqClient | undefined;
 
-  constructor(context: Context, pool: pg.Pool | undefined) {
+  constructor(context: Context, database: () => Promise<pg.Pool | undefined>) {
     this.#context = context;
-    this.#pool = pool;
+    this.#database = database;
     this.#socket = socketPath(context.config.stateDir, context.env);
+    this.#fingerprint = databaseFingerprint(context.config.databaseUrl);
+  }
+
+  /** Whether the daemon answers, and for the database of this command: then nobody need look what that database is. */
+  async isTold(): Promise<boolean> {
+    this.#first = this.#fromDaemon();
+    return (await this.#first)?.ours === true;
   }
 
   async read(): Promise<StoreStatusView> {
-    const told = await this.#fromDaemon();
-    if (this.#pool === undefined) {
-      if (told !== undefined) return told;
+    const told = await (this.#first ?? this.#fromDaemon());
+    this.#first = undefined;
+    if (told?.ours === true) return told.view;
+    const pool = await this.#database();
+    if (pool === undefined) {
+      if (told !== undefined) return told.view;
       throw new PossyncError('PS-DB-DOWN', 'neither the daemon nor PostgreSQL answers');
     }
+    const { readStoreStatus } = await import('../../store/status.ts');
     const stateDir = this.#context.config.stateDir;
-    const own = await readStoreStatus(this.#pool, { stateDir, source: 'database' });
+    const own = await readStoreStatus(pool, { stateDir, source: 'database' });
     if (told === undefined) return await this.#withLiveLight(own);
     // A socket in ./state may belong to another store than DATABASE_URL.
-    return told.store?.id === own.store?.id ? told : own;
+    return told.view.store?.id === own.store?.id ? told.view : own;
   }
 
   /** A daemon that cannot reach its database, or that was killed, does not write its light: the row there says what was. */
@@ -69,11 +81,13 @@ export class StoreSide implements Side<StoreStatusView> {
     };
   }
 
-  async #fromDaemon(): Promise<StoreStatusView | undefined> {
-    const parsed = documentSchema.safeParse(await askDaemon(this.#socket, 'GET', '/api/v1/status'));
-    if (!parsed.success) return undefined;
-    const view = Object.fromEntries(Object.entries(parsed.data).filter(([name]) => !HEAD.has(name)));
-    return view as unknown as StoreStatusView;
+  /** A daemon of a version that says less is asked no further: its database says the same in our words. */
+  async #fromDaemon(): Promise<Told | undefined> {
+    const answer = await askStatus(this.#socket);
+    const { data: view } = storeView.safeParse(answer?.document);
+    if (answer === undefined || view === undefined) return undefined;
+    const ours = this.#fingerprint !== undefined && answer.database === this.#fingerprint;
+    return { view, ours };
   }
 
   isGreen(view: StoreStatusView): boolean {
@@ -94,9 +108,13 @@ export class StoreSide implements Side<StoreStatusView> {
 
   async waitFor(what: WaitFor): Promise<() => Promise<boolean>> {
     if (what === 'green') return async () => this.isGreen(await this.read());
-    const pool = this.#pool;
+    const pool = await this.#database();
     if (pool === undefined) throw new PossyncError('PS-DB-DOWN', `PostgreSQL is needed for --wait ${what}`);
-    if (what === 'drained') return async () => (await countQueue(pool)).queued === 0;
+    if (what === 'drained') {
+      const { countQueue } = await import('../../store/outbox/queue.ts');
+      return async () => (await countQueue(pool)).queued === 0;
+    }
+    const { readMirrorState } = await import('../../store/mirror/cursor.ts');
     const before = await readMirrorState(pool);
     let target: { head: number; again: boolean } | undefined;
     return async () => {
@@ -113,6 +131,7 @@ export class StoreSide implements Side<StoreStatusView> {
   /** The head after HQ has sealed for us; undefined while HQ does not answer. */
   async #freshHead(pos: number, nonce: string | null): Promise<{ head: number; again: boolean } | undefined> {
     try {
+      const { connectToHq } = await import('../hq-connection.ts');
       const client = (this.#client ??= (await connectToHq(this.#context)).client);
       const cursor = nonce === null ? {} : { cursor: `${pos},${nonce}` };
       const answer = await client.pull({ from: pos, limit: 1, fresh: '1', ...cursor }, this.#context.signal);

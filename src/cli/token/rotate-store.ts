@@ -2,7 +2,7 @@
 import { EXIT } from '../../core/errors.ts';
 import { expiresWithin, rotateCredential, type RotateResult, type RotationStep } from '../../store/rotate.ts';
 import type { TakenUp } from '../../store/local-api.ts';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Args } from '../args.ts';
 import type { Answer, Context } from '../context.ts';
 import { askDaemon, socketPath } from '../daemon-socket.ts';

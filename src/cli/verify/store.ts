@@ -1,7 +1,7 @@
 /** `possync verify` in a store: made by the daemon where it runs, because it can push and pull first; else here. */
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import { z } from 'zod';
+import * as z from 'zod';
 import { isErrorCode, PossyncError } from '../../core/errors.ts';
 import { readEntities } from '../../db/own-types.ts';
 import { storeReportSchema, type StoreReport } from '../../protocol/verify.ts';

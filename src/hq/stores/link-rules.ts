@@ -1,6 +1,6 @@
 /** What HQ's sockets follow: messages between HQ processes, the spread of hints, reasons and codes of closing. */
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { CLOSE } from '../../protocol/http.ts';
 import type { Refuse } from '../../protocol/messages.ts';
 

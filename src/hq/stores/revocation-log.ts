@@ -4,7 +4,7 @@
  * Each end is a JSON line outside the database: in hq-server.log of every `hq serve` that runs, and in hq-revocations.log
  * of the command that revokes, which is neither rotated nor in need of a server. `token revoke --replay` reads both.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Log } from '../../core/log.ts';
 import type { LinkMessage } from './live.ts';
 

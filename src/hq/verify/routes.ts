@@ -1,6 +1,6 @@
 /** HQ's routes of `possync verify`: the store that asks is the one of the credential, and there is no way to name another. */
 import type pg from 'pg';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { PossyncError } from '../../core/errors.ts';
 import type { Entity } from '../../protocol/entities.ts';
 import { JSON_MAX_DEPTH, REQUEST_LIMIT_BYTES, ROUTES } from '../../protocol/http.ts';

@@ -1,5 +1,5 @@
 /** What a failed attempt, a closing code or a refusal of HQ means for the link: reason, pace, and whether HTTP may work. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { PossyncError, type ErrorCode } from '../../core/errors.ts';
 import { CLOSE } from '../../protocol/http.ts';
 import type { Refuse } from '../../protocol/messages.ts';

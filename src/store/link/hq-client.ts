@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
-import { z } from 'zod';
+import * as z from 'zod';
 import { PossyncError, isErrorCode } from '../../core/errors.ts';
 import { proxyFor, targetOf, type ProxySettings } from '../../core/proxy.ts';
 import type { Secret } from '../../core/secret.ts';

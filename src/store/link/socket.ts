@@ -8,7 +8,7 @@ import { PossyncError } from '../../core/errors.ts';
 import { Heartbeat } from '../../core/heartbeat.ts';
 import { networkError } from '../../core/network-error.ts';
 import type { Secret } from '../../core/secret.ts';
-import { CLOSE, FRAME_LIMIT_BYTES, HQ_HEADER, ROUTES } from '../../protocol/http.ts';
+import { CLOSE, FRAME_LIMIT_BYTES, HQ_HEADER, RENEW_REASON, ROUTES } from '../../protocol/http.ts';
 import { hqFrameSchema, type HqFrame, type StoreFrame } from '../../protocol/messages.ts';
 import { ClockSkewMeter, type ClockSkew } from './clock-skew.ts';
 import { closeFailure, failureOf } from './failure.ts';
@@ -143,7 +143,11 @@ export class HqSocket {
 
   /** Ends it without any further event. */
   drop(why: 'bye' | 'silent' | 'renew'): void {
-    this.#finish(() => undefined, why === 'silent' ? CLOSE.silent : CLOSE.bye);
+    this.#finish(
+      () => undefined,
+      why === 'silent' ? CLOSE.silent : CLOSE.bye,
+      why === 'renew' ? RENEW_REASON : '',
+    );
   }
 
   #listen(hqId: string | undefined): void {
@@ -249,14 +253,14 @@ export class HqSocket {
   }
 
   /** Exactly one end is told, whichever comes first. */
-  #finish(tell: () => void, code: number = CLOSE.bye): void {
+  #finish(tell: () => void, code: number = CLOSE.bye, reason = ''): void {
     if (this.#over) return;
     this.#over = true;
     this.#cancelAttempt();
     this.#heartbeat.stop();
     this.#authenticated(false);
     this.#ws.on('error', () => undefined); // ending an attempt that is still connecting reports an error
-    if (this.#ws.readyState === WebSocket.OPEN) this.#ws.close(code);
+    if (this.#ws.readyState === WebSocket.OPEN) this.#ws.close(code, reason);
     // A close frame goes out if it can; nobody waits for the answer of a line that may be dead.
     this.#clock.after(CLOSE_WAIT_MS, () => {
       this.#ws.terminate();

@@ -1,5 +1,5 @@
 /** HQ as a comparison sees it: questions and parsed answers, the bytes they cost, and patience while HQ is busy. */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Clock } from '../../core/clock.ts';
 import { PossyncError } from '../../core/errors.ts';
 import {
