@@ -5,7 +5,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { queryOne } from '../src/db/transaction.ts';
 import { runPossync } from '../test/support/process.ts';
 import { BenchHq } from './support/chain.ts';

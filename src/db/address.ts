@@ -28,7 +28,11 @@ function placeOf(url: string): Place | undefined {
   if (!URL.canParse(url)) return undefined;
   const { protocol, hostname, port, pathname, search } = new URL(url);
   if (!/^postgres(ql)?:$/.test(protocol) || search !== '') return undefined;
-  return checked([hostname.toLowerCase(), port === '' ? (process.env.PGPORT ?? DEFAULT_PORT) : port, pathname.slice(1)]);
+  return checked([
+    hostname.toLowerCase(),
+    port === '' ? (process.env.PGPORT ?? DEFAULT_PORT) : port,
+    pathname.slice(1),
+  ]);
 }
 
 /** As the driver reads it, where there is no address. */

@@ -15,6 +15,8 @@ interface LinkFacts {
   readonly frame?: string;
   readonly since?: string;
   readonly closeCode?: number;
+  /** What status says of it. */
+  readonly message?: RegExp;
   readonly closeReason?: string;
   readonly stat?: object;
 }
