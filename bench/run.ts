@@ -1,7 +1,7 @@
 /**
  * Runs a bench and prints what it found.
  *
- *   npm run bench -- p1 [p2 …] [--short] [--sales N] [--stores N] [--json FILE]
+ *   npm run bench -- p1 [p2 …] [--short] [--sales N] [--products N] [--stores N] [--json FILE]
  */
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
@@ -15,12 +15,13 @@ const { values, positionals } = parseArgs({
     short: { type: 'boolean', default: false },
     json: { type: 'string' },
     sales: { type: 'string' },
+    products: { type: 'string' },
     stores: { type: 'string' },
   },
 });
 const unknown = positionals.filter((name) => BENCHES[name] === undefined);
 if (positionals.length === 0 || unknown.length > 0) {
-  console.error(`npm run bench -- NAME… [--short] [--sales N] [--stores N] [--json FILE]\n`);
+  console.error(`npm run bench -- NAME… [--short] [--sales N] [--products N] [--stores N] [--json FILE]\n`);
   for (const [name, { title }] of Object.entries(BENCHES)) console.error(`  ${name.padEnd(4)} ${title}`);
   process.exitCode = 64;
 } else {
@@ -30,6 +31,7 @@ if (positionals.length === 0 || unknown.length > 0) {
       const report = await BENCHES[name]?.run({
         short: values.short,
         ...(values.sales === undefined ? {} : { sales: Number(values.sales) }),
+        ...(values.products === undefined ? {} : { products: Number(values.products) }),
         ...(values.stores === undefined ? {} : { stores: Number(values.stores) }),
         say: (line) => {
           console.error(`${name}: ${line}`);

@@ -10,7 +10,7 @@ import { connect, createPool } from '../../src/db/pool.ts';
 import { addStore } from '../../src/hq/stores/stores.ts';
 import { issueEnrolmentToken } from '../../src/hq/stores/tokens.ts';
 import { initStore } from '../../src/store/init.ts';
-import { startPossync, type TestProcess } from '../../test/support/process.ts';
+import { runPossync, startPossync, type TestProcess } from '../../test/support/process.ts';
 import { profileEnv } from './profile.ts';
 import type { Server } from './servers.ts';
 
@@ -118,12 +118,17 @@ export class BenchStore {
         ...this.env,
         POSSYNC_STATUS_LISTEN: 'off',
         SYNC_PUSH_INTERVAL: '1s',
-        LOG_DIR: join(this.#dir, 'log'),
         ...profileEnv(),
         ...env,
       },
     });
     return this.process;
+  }
+
+  /** A command of this store, to its end. */
+  async command(args: readonly string[]): Promise<void> {
+    const { code, stderr } = await runPossync(args, { cwd: this.#dir, env: this.env });
+    if (code !== 0) throw new Error(`possync ${args.join(' ')} ended with ${code}: ${stderr}`);
   }
 
   async stop(): Promise<void> {

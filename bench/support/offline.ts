@@ -1,6 +1,6 @@
 /**
  * A store that comes back after weeks: its queue and HQ's changes drain between the real programs, whose memory is
- * sampled. Used by `bench/offline.ts` at full size and by a test at a small one.
+ * sampled. Used by P7 at full size and by a test at a small one.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -43,6 +43,8 @@ export interface OfflineResult {
   /** In MB, one value for each sample until everything has arrived. */
   readonly hqRss: readonly number[];
   readonly storeRss: readonly number[];
+  /** One for each sample: how many sales HQ had. */
+  readonly arrivals: readonly { readonly atMs: number; readonly taken: number }[];
   readonly salesAtHq: number;
   readonly seqAtHq: number;
   readonly dead: number;
@@ -117,6 +119,7 @@ export async function runOffline(options: OfflineOptions): Promise<OfflineResult
     const daemon = await start('store', ['store', 'daemon'], /./);
     const pids = { hq: serving.child.pid ?? 0, store: daemon.child.pid ?? 0 };
     const samples = { hq: [] as number[], store: [] as number[] };
+    const arrivals: { atMs: number; taken: number }[] = [];
     const startedAt = performance.now();
     let drainMs = 0;
     let catalogueMs = 0;
@@ -125,6 +128,7 @@ export async function runOffline(options: OfflineOptions): Promise<OfflineResult
       samples.store.push(await rssOf(pids.store));
       const at = performance.now() - startedAt;
       const taken = await readTaken(hq);
+      arrivals.push({ atMs: at, taken });
       if (drainMs === 0 && taken >= sales) drainMs = at;
       if (catalogueMs === 0 && (await readPrices(store)) === products) catalogueMs = at;
       if (tick % 20 === 0)
@@ -141,6 +145,7 @@ export async function runOffline(options: OfflineOptions): Promise<OfflineResult
       catalogueMs,
       hqRss: samples.hq,
       storeRss: samples.store,
+      arrivals,
     });
     await options.afterwards?.({
       hq,
@@ -242,7 +247,7 @@ async function rssOf(pid: number): Promise<number> {
 async function judge(
   hq: pg.Client,
   store: pg.Client,
-  measured: Pick<OfflineResult, 'sales' | 'drainMs' | 'catalogueMs' | 'hqRss' | 'storeRss'>,
+  measured: Pick<OfflineResult, 'sales' | 'drainMs' | 'catalogueMs' | 'hqRss' | 'storeRss' | 'arrivals'>,
 ): Promise<OfflineResult> {
   const counts = await queryOne<Pick<OfflineResult, 'salesAtHq' | 'seqAtHq' | 'dead' | 'outOfOrder'>>(
     hq,

@@ -22,6 +22,7 @@ export interface BenchOptions {
   readonly short: boolean;
   /** Size of a run, where a bench has one. */
   readonly sales?: number;
+  readonly products?: number;
   /** Simulated stores, where a bench has them. */
   readonly stores?: number;
   readonly say: (line: string) => void;
