@@ -219,6 +219,11 @@ export const pullQuerySchema = z.object({
   fresh: z.literal('1').optional(),
 });
 
+/** What is in it is PostgreSQL's to judge: looking at every member here costs as much as parsing them. */
+const document = z.custom<Readonly<Record<string, unknown>>>(
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+);
+
 /** What a store checks of a page before its rows go to PostgreSQL. A row is [type, pk, pos, doc | null]. */
 export const pageSchema = z.object({
   from: position,
@@ -229,9 +234,7 @@ export const pageSchema = z.object({
   closing: z.boolean(),
   /** Nonce of the round that `head` ends. */
   nonce: uuid,
-  rows: z.array(
-    z.tuple([shortText, z.string().max(2_000), position, z.record(z.string(), z.unknown()).nullable()]),
-  ),
+  rows: z.array(z.tuple([shortText, z.string().max(2_000), position, document.nullable()])),
 });
 
 /** POST push: whole store transactions, dense in seq, cut only between transactions. */
