@@ -75,6 +75,9 @@ export class Gate {
 
 /** What is said to those who are sent away; `random` is from 0 to 1. */
 export function busy(random: number = Math.random(), spreadMs = RETRY_SPREAD_MS): PossyncError {
-  const retryMs = RETRY_LEAST_MS + Math.floor(random * spreadMs);
+  return busyFor(RETRY_LEAST_MS + Math.floor(random * spreadMs));
+}
+
+export function busyFor(retryMs: number): PossyncError {
   return new PossyncError('PS-HQ-BUSY', 'HQ is busy', { details: { retryMs } });
 }

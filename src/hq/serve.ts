@@ -26,7 +26,7 @@ import { Sealer } from './feed/sealer.ts';
 import { Gate } from './gate.ts';
 import type { Caller, Rooms } from './http-routes.ts';
 import { readHqId } from './identity.ts';
-import { hello } from './inbox/hello.ts';
+import { GATHER_MS, hello } from './inbox/hello.ts';
 import { InboxMaintenance } from './inbox/maintenance.ts';
 import { push } from './inbox/push.ts';
 import { PushWatch } from './inbox/push-watch.ts';
@@ -145,8 +145,8 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
       answered: (path, status, ms) => {
         watch?.metrics.request(path, status, ms);
       },
-      onSocket: (socket, caller, remote) => {
-        sockets.accept(socket, caller, remote);
+      onSocket: (socket, caller, remote, answered) => {
+        sockets.accept(socket, caller, remote, answered);
       },
     });
     const services = new ServiceGroup('hq', [
@@ -258,10 +258,14 @@ const HELLOS_AT_ONCE = 1_000;
 function greeter(pool: pg.Pool, clock: Clock): Greet {
   const rate = new Buckets({ ...HELLOS, clock });
   const gate = new Gate(HELLOS_AT_ONCE, Math.random, HELLOS_PER_STORE);
-  const orders = new Joint(async (storeIds: readonly number[]) => {
-    const open = await openOrders(pool, storeIds, { patient: false });
-    return new Map(open.map(({ storeId, order }) => [storeId, order]));
-  }, clock);
+  const orders = new Joint(
+    async (storeIds: readonly number[]) => {
+      const open = await openOrders(pool, storeIds, { patient: false });
+      return new Map(open.map(({ storeId, order }) => [storeId, order]));
+    },
+    clock,
+    GATHER_MS,
+  );
   return async (caller, message, isAlive) => {
     const retryMs = rate.take(String(caller.storeId));
     if (retryMs > 0)

@@ -21,6 +21,7 @@ import type { Log } from '../core/log.ts';
 import type { Service } from '../core/service.ts';
 import { FRAME_LIMIT_BYTES, HQ_HEADER, ROUTES } from '../protocol/http.ts';
 import { FreshConnections } from './admission.ts';
+import { Arrivals } from './arrivals.ts';
 import { DiagSockets } from './diag-socket.ts';
 import { bearerOf } from './http-answers.ts';
 import { hqApp, type Caller, type RouteOptions } from './http-routes.ts';
@@ -32,8 +33,8 @@ export interface ServerOptions extends RouteOptions {
   readonly port: number;
   readonly tls: TlsFiles | undefined;
   readonly allowPlaintext: boolean;
-  /** A store's socket is open; its hello follows. */
-  readonly onSocket: (socket: WebSocket, caller: Caller, remote: string) => void;
+  /** A store's socket is open; its hello follows. `answered`: it has its answer, or is gone. */
+  readonly onSocket: (socket: WebSocket, caller: Caller, remote: string, answered: () => void) => void;
 }
 
 /** A store pushes every 60 s: Node's 5 s would cost it a handshake each time. */
@@ -50,6 +51,11 @@ const SILENT_MS = 150_000;
 const LOOK_MS = 5_000;
 /** Five thousand stores with a few connections each; the kernel's limit on open files is above it or is met first. */
 const CONNECTIONS_MAX = 20_000;
+/**
+ * Connections that the kernel holds for us while we are busy; it takes net.core.somaxconn if that is less. Of what does not
+ * fit the store believes that it is connected, and nobody reads what it sends until the kernel has asked it again.
+ */
+const BACKLOG = 16_384;
 /** Our own frames come in one piece; a megabyte of one-byte fragments costs a hundred times its size. */
 const FRAGMENTS_MAX = 64;
 const CHUNKS_MAX = 1_024;
@@ -64,6 +70,7 @@ export class HqServer implements Service {
   readonly #log: Log;
   readonly #wss: WebSocketServer;
   readonly #probes: DiagSockets;
+  readonly #arrivals: Arrivals;
   readonly #open = new Set<Duplex>();
   #server: http.Server | https.Server | undefined;
   #unwatch: (() => void) | undefined;
@@ -75,6 +82,7 @@ export class HqServer implements Service {
     this.#options = options;
     this.#log = options.log;
     this.#probes = new DiagSockets(options.hqId, options.clock);
+    this.#arrivals = new Arrivals(options.clock);
     // Deflate costs 200 MB for 1,000 sockets and seven times the CPU, for hints of 150 bytes.
     this.#wss = new WebSocketServer({
       noServer: true,
@@ -173,7 +181,7 @@ export class HqServer implements Service {
     this.#server.on('clientError', (error, socket) => {
       answerBroken(socket, error, hqId);
     });
-    this.#server.listen(port, host);
+    this.#server.listen({ port, host, backlog: BACKLOG });
     try {
       await once(this.#server, 'listening');
     } catch (error) {
@@ -265,6 +273,7 @@ export class HqServer implements Service {
     socket.on('error', () => undefined); // a reset before ws takes over
     this.#open.add(socket);
     socket.once('close', () => this.#open.delete(socket));
+    let leave: () => void = () => undefined;
     try {
       if (pathOf(request.url) !== ROUTES.socket)
         throw new PossyncError('PS-PROTOCOL', 'no socket at this address');
@@ -272,12 +281,16 @@ export class HqServer implements Service {
         this.#probes.accept(request, socket, head);
         return;
       }
-      const caller = await this.#options.rooms.authenticate(bearerOf(request), request.socket.remoteAddress);
+      const bearer = bearerOf(request);
+      leave = this.#arrivals.enter(kidIn(bearer));
+      socket.once('close', leave);
+      const caller = await this.#options.rooms.authenticate(bearer, request.socket.remoteAddress);
       if (socket.destroyed) return;
       this.#wss.handleUpgrade(request, socket, head, (webSocket) => {
-        this.#options.onSocket(webSocket, caller, remoteOf(request.socket));
+        this.#options.onSocket(webSocket, caller, remoteOf(request.socket), leave);
       });
     } catch (error) {
+      leave();
       refuseSocket(socket, toPossyncError(error), this.#options.hqId);
     }
   }
@@ -300,6 +313,11 @@ function listenError(error: unknown, host: string, port: number): PossyncError {
         ? 'the user may not listen on this port'
         : String(error);
   return new PossyncError('PS-LISTEN', `cannot listen on ${host}:${port}`, { why, cause: error });
+}
+
+/** What a credential calls itself, unchecked. */
+function kidIn(bearer: string | undefined): string {
+  return bearer?.split('_', 2).join('_').slice(0, 40) ?? '';
 }
 
 /** The path of a request line; undefined for what is no address at all. */

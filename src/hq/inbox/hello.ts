@@ -10,6 +10,7 @@
  * The store compares (seq, chain) with its own history; HQ decides nothing by what a store claims about itself.
  */
 import type pg from 'pg';
+import { systemClock } from '../../core/clock.ts';
 import { Joint } from '../../core/joint.ts';
 import { queryMaybe, type Queryable } from '../../db/transaction.ts';
 import type { Hello, Instance, Refuse, Welcome } from '../../protocol/messages.ts';
@@ -18,6 +19,9 @@ import { holderIn, Welcomes } from './welcomes.ts';
 
 /** Does the machine that holds the present session answer a ping now? Asked of its socket, never of a clock. */
 export type IsAlive = (instance: Instance) => Promise<boolean>;
+
+/** A store that comes alone does not wait; of a crowd, those who come within this share their statements. */
+export const GATHER_MS = 50;
 
 /** Stores that come at the same moment share their statements: after a restart of HQ that is the whole chain. */
 interface Desk {
@@ -56,8 +60,8 @@ function deskOf(pool: pg.Pool): Desk {
   const known = desks.get(pool);
   if (known !== undefined) return known;
   const desk: Desk = {
-    looks: new Joint((storeIds) => readKnown(pool, storeIds)),
-    welcomes: new Welcomes(pool),
+    looks: new Joint((storeIds) => readKnown(pool, storeIds), systemClock, GATHER_MS),
+    welcomes: new Welcomes(pool, GATHER_MS),
   };
   desks.set(pool, desk);
   return desk;

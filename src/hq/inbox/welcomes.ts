@@ -10,6 +10,7 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { isDataError, isRetryableSql } from '../../core/classify.ts';
+import { systemClock } from '../../core/clock.ts';
 import { Joint } from '../../core/joint.ts';
 import { SOFTWARE } from '../../core/version.ts';
 import { withTransaction, type Queryable } from '../../db/transaction.ts';
@@ -41,9 +42,9 @@ export class Welcomes {
   readonly #pool: pg.Pool;
   readonly #joint: Joint<Greeting, ReadonlyMap<Greeting, Answer>>;
 
-  constructor(pool: pg.Pool) {
+  constructor(pool: pg.Pool, gatherMs: number) {
     this.#pool = pool;
-    this.#joint = new Joint((greetings) => this.#together(greetings));
+    this.#joint = new Joint((greetings) => this.#together(greetings), systemClock, gatherMs);
   }
 
   async greet(greeting: Greeting): Promise<Answer> {

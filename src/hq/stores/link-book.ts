@@ -28,6 +28,8 @@ export interface LinkBookOptions {
 
 /** Rows older than LINK_FRESH_MS are red; half of that keeps one lost write harmless. */
 const BEAT_MS = LINK_FRESH_MS / 2;
+/** Between two writes, while changes come one after the other. */
+const GATHER_MS = 50;
 /** Of one statement: JSON of a thousand rows is made in a few milliseconds, during which nobody else is served. */
 const ROWS = 1_000;
 
@@ -88,6 +90,7 @@ export class LinkBook implements Service {
     this.#writing = undefined;
     if (!this.#again) return;
     this.#again = false;
+    await this.#options.clock.sleep(GATHER_MS);
     await this.#write();
   }
 

@@ -64,6 +64,8 @@ const HELLO_MS = 10_000;
 const WAITING_PER_STORE = 4;
 /** A daemon that lives answers in a round trip; a slow line gets two seconds. */
 const ALIVE_MS = 2_000;
+/** Of a crowd that comes back each is told with those who come within this. */
+const GATHER_MS = 50;
 /** When HQ restarts: this many stores may return each second, the last after half a minute. */
 const RETURN_PER_SECOND = 200;
 const RETURN_MAX_MS = 30_000;
@@ -90,7 +92,7 @@ export class StoreSockets implements Service {
       this.send(storeId, { type: 'head', pos });
     });
     this.#book = new LinkBook({ pool, clock, log, server: this.server, connected: this.#connected });
-    this.#told = new Joint((messages) => tellServers(pool, ...messages), clock);
+    this.#told = new Joint((messages) => tellServers(pool, ...messages), clock, GATHER_MS);
     this.#checked = new Joint(() => this.#check(), clock);
     this.#checks = new Repeated({
       name: 'check of credentials',
@@ -130,7 +132,8 @@ export class StoreSockets implements Service {
     return this.#all.of(storeId).filter((socket) => socket.welcomed).length;
   }
 
-  accept(ws: WebSocket, caller: Caller, remote: string): void {
+  /** `answered` is called when its hello has its answer. */
+  accept(ws: WebSocket, caller: Caller, remote: string, answered: () => void = () => undefined): void {
     if (this.#stopped) {
       ws.close(CLOSE.restarting, returnReason(0));
       return;
@@ -139,7 +142,7 @@ export class StoreSockets implements Service {
     const socket = new StoreSocket(ws, caller, remote, clock, {
       hello: (from, hello) => {
         cancelHello();
-        void this.#hello(from, hello);
+        void this.#hello(from, hello).finally(answered);
       },
       stat: (from, stat) => {
         // What somebody asked for is awaited.
