@@ -13,6 +13,7 @@ import * as m0010 from './0010_row_text.ts';
 import * as m0011 from './0011_acks.ts';
 import * as m0012 from './0012_clock.ts';
 import * as m0013 from './0013_listing.ts';
+import * as m0014 from './0014_diagnosed.ts';
 
 export const storeMigrations: readonly Migration[] = [
   m0001,
@@ -28,4 +29,5 @@ export const storeMigrations: readonly Migration[] = [
   m0011,
   m0012,
   m0013,
+  m0014,
 ];

@@ -7,6 +7,7 @@ export type LogEvent =
   | 'link.up'
   | 'link.down'
   | 'link.still_down'
+  | 'link.diagnosed'
   | 'push.batch'
   | 'push.rejected'
   | 'pull.batch'

@@ -154,6 +154,7 @@ function connectionOf(row: DbStoreRow, status: StatusWord): ConnectionView {
     last_frame_at: iso(row.lastFrameMs),
     rtt_ms: green ? row.rttMs : null,
     reason: green ? null : reasonOf(row, status, silent),
+    diagnosed_at: null,
     attempt: null,
     next_attempt_at: null,
   };

@@ -34,6 +34,8 @@ export interface ConnectionView {
   readonly last_frame_at: string | null;
   readonly rtt_ms: number | null;
   readonly reason: ReasonView | null;
+  /** When the daemon's own diagnosis found `reason`; null: it is what the last attempt met, and always at HQ. */
+  readonly diagnosed_at: string | null;
   readonly attempt: number | null;
   readonly next_attempt_at: string | null;
 }

@@ -34,6 +34,7 @@ import type { HqClient } from './link/hq-client.ts';
 import { CONNECT_MS } from './link/http-exchange.ts';
 import { Link } from './link/link.ts';
 import { Puller } from './link/puller.ts';
+import { Prechecks } from './link/precheck.ts';
 import { LinkRecorder } from './link/recorder.ts';
 import { RetiredClients } from './link/retired-clients.ts';
 import { LocalApi, type TakenUp } from './local-api.ts';
@@ -81,6 +82,7 @@ class Daemon {
   readonly #pusher: Pusher;
   readonly #puller: Puller;
   readonly #recorder: LinkRecorder;
+  readonly #prechecks: Prechecks;
   readonly #watch: CredentialWatch;
   readonly #renewal: Renewal;
   readonly #api: LocalApi;
@@ -161,15 +163,24 @@ class Daemon {
       parked: (frame) => this.#outbox.noteParked(frame),
       answered: (rttMs) => this.#metrics?.heartbeat(rttMs),
       changed: () => {
-        this.#recorder.changed();
-        this.#api.linkChanged();
+        this.#prechecks.linkChanged();
+        this.#shown();
         this.#metrics?.linkChanged(this.#link.snapshot());
+      },
+    });
+    this.#prechecks = new Prechecks({
+      clock,
+      log,
+      look: options.precheck,
+      snapshot: () => this.#link.snapshot(),
+      found: () => {
+        this.#shown();
       },
     });
     this.#recorder = new LinkRecorder({
       db: pool,
       clock,
-      snapshot: () => this.#link.snapshot(),
+      snapshot: () => this.#prechecks.explained(),
       kid: () => this.#credential?.kid ?? null,
     });
     this.#watch = new CredentialWatch({
@@ -221,7 +232,7 @@ class Daemon {
           writeFault: this.#recorder.fault,
         }),
       indicator: () => {
-        const { indicator, reason } = this.#link.snapshot();
+        const { indicator, reason } = this.#prechecks.explained();
         return { indicator, code: reason?.code ?? null };
       },
       ready: () => requireCurrentSchema(pool, 'store'),
@@ -262,6 +273,7 @@ class Daemon {
       }),
       this.#puller,
       this.#pusher,
+      this.#prechecks,
       this.#link,
       this.#watch,
       this.#renewal,
@@ -286,7 +298,7 @@ class Daemon {
       pulse: () => pulseText(this.#outbox, this.#link.snapshot().indicator),
       status: () => this.#api.status(),
       dump: () => ({
-        link: this.#link.snapshot(),
+        link: this.#prechecks.explained(),
         store: this.#credential?.code ?? null,
         kid: this.#credential?.kid ?? null,
         instance: this.#instance,
@@ -299,6 +311,11 @@ class Daemon {
           this.#retired.close();
         })),
     };
+  }
+
+  #shown(): void {
+    this.#recorder.changed();
+    this.#api.linkChanged();
   }
 
   /** A credential that is new, changed or gone. */

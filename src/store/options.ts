@@ -4,6 +4,7 @@ import type { Log } from '../core/log.ts';
 import type { ProxySettings } from '../core/proxy.ts';
 import type { Running } from '../core/service.ts';
 import type { StoreStatusView } from '../protocol/status.ts';
+import type { Precheck } from './link/precheck.ts';
 
 /** Reads a request of `possync diagnose`, hands out what it finds line by line, and ends with the report. */
 export type DiagnoseService = (
@@ -40,6 +41,8 @@ export interface DaemonOptions {
   readonly statusOrigin?: string;
   /** Runs `possync diagnose` in the daemon's process; given by the command line, which knows how. */
   readonly diagnose?: DiagnoseService;
+  /** Looks what stands between this store and HQ, when the daemon cannot connect; given by the command line. */
+  readonly precheck?: Precheck;
   /** Migrate an old schema instead of refusing it with PS-DB-MIGRATE. */
   readonly migrate?: boolean;
   readonly clock?: Clock;

@@ -13,6 +13,8 @@ export interface DbLinkRow {
   readonly rttMs: number | null;
   readonly reasonCode: string | null;
   readonly reasonMessage: string | null;
+  /** When the daemon's own diagnosis found that reason. */
+  readonly diagnosedMs: number | null;
   readonly attempt: number;
   readonly nextAttemptMs: number | null;
   readonly hqUrl: string | null;
@@ -38,7 +40,8 @@ export async function readLinkRow(db: Queryable): Promise<DbLinkRow | undefined>
   return await queryMaybe<DbLinkRow>(
     db,
     `select l.indicator, l.state, ${ms('l.since')} as "sinceMs", ${ms('l.last_frame_at')} as "lastFrameMs",
-            l.rtt_ms as "rttMs", l.reason_code as "reasonCode", l.reason_message as "reasonMessage", l.attempt,
+            l.rtt_ms as "rttMs", l.reason_code as "reasonCode", l.reason_message as "reasonMessage",
+            ${ms('l.diagnosed_at')} as "diagnosedMs", l.attempt,
             ${ms('l.next_attempt_at')} as "nextAttemptMs", l.hq_url as "hqUrl", l.hq_version as "hqVersion",
             l.hq_head as "hqHead", l.kid, l.pid, l.version, ${ms('l.started_at')} as "startedMs",
             ${ms('l.written_at')} as "writtenMs", ${ms('l.tls_not_before')} as "tlsNotBeforeMs",

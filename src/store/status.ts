@@ -167,6 +167,7 @@ function connectionOf(
         : running
           ? reasonOf('PS-HQ-UNREACHABLE', 'connecting')
           : reasonOf('PS-DAEMON-DOWN', 'daemon not running'),
+      diagnosed_at: null,
       attempt: null,
       next_attempt_at: null,
     };
@@ -180,6 +181,7 @@ function connectionOf(
     last_frame_at: iso(link.lastFrameMs),
     rtt_ms: link.rttMs,
     reason: green ? null : reasonFrom(link.reasonCode, link.reasonMessage, 'connecting'),
+    diagnosed_at: green ? null : iso(link.diagnosedMs),
     attempt: green ? null : link.attempt,
     next_attempt_at: green ? null : iso(link.nextAttemptMs),
   };

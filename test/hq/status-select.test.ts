@@ -32,6 +32,7 @@ function store(code: string, facts: Facts = {}): HqStoreView {
       last_frame_at: ago(since),
       rtt_ms: null,
       reason: red ? { code: 'PS-WS-SILENT', message: 'went silent', hint: 'look at its line' } : null,
+      diagnosed_at: null,
       attempt: null,
       next_attempt_at: null,
     },

@@ -9,7 +9,7 @@ import { readStoreStatus } from '../../store/status.ts';
 import type { Args } from '../args.ts';
 import type { Context } from '../context.ts';
 import { databaseName } from '../database-name.ts';
-import { diagnoseService } from '../diagnose/in-daemon.ts';
+import { diagnoseService, precheckOf } from '../diagnose/in-daemon.ts';
 import { formatCount } from '../../core/quantities.ts';
 import { proxySettings } from '../hq-connection.ts';
 import { openServerLog } from '../server-log.ts';
@@ -29,6 +29,7 @@ export async function run(context: Context, args: Args): Promise<ExitCode> {
       migrate: args.flag('migrate'),
       log,
       diagnose: diagnoseService(context),
+      precheck: precheckOf(context),
       ...(config.statusOrigin === undefined ? {} : { statusOrigin: config.statusOrigin }),
       ...(env.RUNTIME_DIRECTORY === undefined ? {} : { runtimeDir: env.RUNTIME_DIRECTORY }),
       ...(config.hqUrl === undefined ? {} : { hqUrl: config.hqUrl }),

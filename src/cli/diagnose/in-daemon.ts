@@ -1,9 +1,10 @@
-/** The daemon's end of `possync diagnose`: the same checks, run in the process whose connection is in question. */
+/** Diagnoses in the process whose connection is in question: for `possync diagnose`, and for the daemon itself. */
 import { userInfo } from 'node:os';
 import * as z from 'zod';
 import { PossyncError } from '../../core/errors.ts';
 import { SOFTWARE } from '../../core/version.ts';
 import { diagnose } from '../../diagnose/diagnose.ts';
+import type { Precheck } from '../../store/link/precheck.ts';
 import type { DiagnoseService } from '../../store/options.ts';
 import type { Context } from '../context.ts';
 import { makeSubject } from './subject.ts';
@@ -61,5 +62,25 @@ export function diagnoseService(context: Context): DiagnoseService {
     } finally {
       running -= 1;
     }
+  };
+}
+
+/** The way to HQ, without what the daemon knows of itself; a full disk or an old queue keeps no store from HQ. */
+const WAY = [
+  ...['cfg.hq_url', 'host.link', 'host.gateway', 'host.proxyenv'],
+  ...['dns', 'tcp', 'proxy', 'tls', 'http', 'token', 'ws'],
+];
+
+/** Three seconds at most, as with --quick. What only warns is no reason for a red light, unless it explains one. */
+export function precheckOf(context: Context): Precheck {
+  return async (signal) => {
+    const { summary, verdict } = await diagnose({
+      subject: await makeSubject(context, undefined),
+      only: WAY,
+      quick: true,
+      signal,
+    });
+    const { code, cause, action } = verdict;
+    return summary.fail === 0 || code === null ? undefined : { code, cause, action };
   };
 }

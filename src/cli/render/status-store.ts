@@ -85,8 +85,10 @@ function reasonLines(status: StoreStatusView, nowMs: number): string[] {
           'Next',
           `attempt ${formatCount((connection.attempt ?? 0) + 1)} in ${formatDuration(Math.max(0, Date.parse(connection.next_attempt_at) - nowMs))}`,
         );
+  const found =
+    connection.diagnosed_at === null ? '' : `, found ${formatAgo(connection.diagnosed_at, nowMs)}`;
   return [
-    labelled('Why', `${reason.message} (${reason.code})`),
+    labelled('Why', `${reason.message} (${reason.code})${found}`),
     ...(next === undefined ? [] : [next]),
     labelled('Fix', `${reason.hint}        (or: possync explain ${reason.code})`),
   ];

@@ -34,6 +34,7 @@ export const connection = z.object({
   last_frame_at: time.nullable(),
   rtt_ms: z.number().nullable(),
   reason: reason.nullable(),
+  diagnosed_at: time.nullable(),
   attempt: count.nullable(),
   next_attempt_at: time.nullable(),
 }) satisfies z.ZodType<ConnectionView>;

@@ -77,7 +77,7 @@ export class StoreSide implements Side<StoreStatusView> {
     return {
       ...own,
       daemon,
-      connection: { ...own.connection, indicator: 'red', state: 'disconnected', reason },
+      connection: { ...own.connection, indicator: 'red', state: 'disconnected', reason, diagnosed_at: null },
     };
   }
 

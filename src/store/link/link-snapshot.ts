@@ -18,6 +18,8 @@ export interface LinkSnapshot {
   /** Of the present connection; null until HQ has told its time. */
   readonly skew: ClockSkew | null;
   readonly reason: Reason | null;
+  /** When the daemon's own diagnosis found this reason; null: it is what the last attempt met. */
+  readonly diagnosedMs: number | null;
   readonly attempt: number;
   readonly nextAttemptMs: number | null;
   readonly hqUrl: string | null;

@@ -167,6 +167,7 @@ export class Link implements Service {
       rttMs: this.#socket?.rttMs ?? null,
       skew: this.#socket?.skew ?? null,
       reason,
+      diagnosedMs: null,
       attempt,
       nextAttemptMs: name === 'waiting' ? this.#nextAttemptMs : null,
       hqUrl: this.#client?.url ?? null,

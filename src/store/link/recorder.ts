@@ -126,12 +126,13 @@ async function writeLink(db: Queryable, link: LinkRecord): Promise<void> {
   await db.query(
     `insert into possync.link (one, indicator, state, session, since, last_frame_at, rtt_ms, reason_code,
             reason_message, attempt, next_attempt_at, hq_url, hq_version, hq_head, kid, pid, version, started_at,
-            tls_not_before, tls_not_after, clock_skew_ms, clock_error_ms, written_at)
+            tls_not_before, tls_not_after, clock_skew_ms, clock_error_ms, diagnosed_at, written_at)
      values (true, $1::text, $2::text, $3::text, to_timestamp($4::double precision / 1000),
              to_timestamp($5::double precision / 1000), $6::integer, $7::text, $8::text, $9::integer,
              to_timestamp($10::double precision / 1000), $11::text, $12::text, $13::bigint, $14::text, $15::integer,
              $16::text, to_timestamp($17::double precision / 1000), to_timestamp($18::double precision / 1000),
-             to_timestamp($19::double precision / 1000), $20::bigint, $21::integer, clock_timestamp())
+             to_timestamp($19::double precision / 1000), $20::bigint, $21::integer,
+             to_timestamp($22::double precision / 1000), clock_timestamp())
      on conflict (one) do update
         set indicator = excluded.indicator, state = excluded.state, session = excluded.session,
             since = excluded.since, last_frame_at = excluded.last_frame_at, rtt_ms = excluded.rtt_ms,
@@ -140,7 +141,8 @@ async function writeLink(db: Queryable, link: LinkRecord): Promise<void> {
             hq_version = excluded.hq_version, hq_head = excluded.hq_head, kid = excluded.kid, pid = excluded.pid,
             version = excluded.version, started_at = excluded.started_at, tls_not_before = excluded.tls_not_before,
             tls_not_after = excluded.tls_not_after,
-            clock_skew_ms = excluded.clock_skew_ms, clock_error_ms = excluded.clock_error_ms, written_at = excluded.written_at`,
+            clock_skew_ms = excluded.clock_skew_ms, clock_error_ms = excluded.clock_error_ms,
+            diagnosed_at = excluded.diagnosed_at, written_at = excluded.written_at`,
     [
       link.indicator,
       link.state,
@@ -163,6 +165,7 @@ async function writeLink(db: Queryable, link: LinkRecord): Promise<void> {
       link.tls?.notAfterMs ?? null,
       link.skew?.skewMs ?? null,
       link.skew?.errorMs ?? null,
+      link.diagnosedMs,
     ],
   );
 }
