@@ -7,6 +7,7 @@
 import type pg from 'pg';
 import { backoffDelay } from '../core/backoff.ts';
 import { systemClock, type Clock } from '../core/clock.ts';
+import { Loop } from '../core/loop.ts';
 import type { Service } from '../core/service.ts';
 import { connect, type DatabaseOptions } from './pool.ts';
 
@@ -24,8 +25,7 @@ export class Listener implements Service {
   readonly name = 'listener';
   readonly #options: ListenerOptions;
   readonly #clock: Clock;
-  #stopping = new AbortController();
-  #running: Promise<void> | undefined;
+  readonly #loop = new Loop((signal) => this.#run(signal));
 
   constructor(options: ListenerOptions) {
     this.#options = options;
@@ -33,14 +33,11 @@ export class Listener implements Service {
   }
 
   start(): void {
-    this.#stopping = new AbortController();
-    this.#running ??= this.#run(this.#stopping.signal);
+    this.#loop.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#running;
-    this.#running = undefined;
+    await this.#loop.stop();
   }
 
   async #run(signal: AbortSignal): Promise<void> {

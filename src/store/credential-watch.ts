@@ -5,6 +5,7 @@ import { toPossyncError } from '../core/classify.ts';
 import type { Clock } from '../core/clock.ts';
 import type { PossyncError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { Loop } from '../core/loop.ts';
 import type { Service } from '../core/service.ts';
 import { credentialPath, readCredential, tidyPrevious, type StoreCredential } from './credential.ts';
 
@@ -24,9 +25,8 @@ const POLL_MS = 2_000;
 export class CredentialWatch implements Service {
   readonly name = 'credential watch';
   readonly #options: CredentialWatchOptions;
-  #stopping = new AbortController();
+  readonly #loop = new Loop((signal) => this.#run(signal));
   #watcher: FSWatcher | undefined;
-  #running: Promise<void> | undefined;
   #wake: () => void = () => undefined;
   #looking: Promise<void> = Promise.resolve();
   #credential: StoreCredential | undefined;
@@ -39,7 +39,6 @@ export class CredentialWatch implements Service {
   }
 
   async start(): Promise<void> {
-    this.#stopping = new AbortController();
     try {
       this.#watcher = watch(this.#options.stateDir, { persistent: false }, () => {
         this.#wake();
@@ -49,14 +48,14 @@ export class CredentialWatch implements Service {
       // The directory comes with the enrolment; until then the poll looks.
     }
     await this.#look();
-    this.#running = this.#run(this.#stopping.signal);
+    this.#loop.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
+    const ended = this.#loop.stop();
     this.#watcher?.close();
     this.#wake();
-    await this.#running;
+    await ended;
   }
 
   /** Reads it again even if the file looks the same (SIGHUP). */

@@ -9,6 +9,7 @@
 import type pg from 'pg';
 import { systemClock, type Clock } from '../../core/clock.ts';
 import { silentLog, type Log } from '../../core/log.ts';
+import { Loop } from '../../core/loop.ts';
 import type { Service } from '../../core/service.ts';
 import { withConnection } from '../../db/transaction.ts';
 import { readHead, roundsAfter } from './rounds.ts';
@@ -37,8 +38,7 @@ const RETRY_MS = 2_000;
 export class Sealer implements Service {
   readonly name = 'sealer';
   readonly #options: Required<SealerOptions>;
-  #stopping = new AbortController();
-  #running: Promise<void> | undefined;
+  readonly #loop = new Loop((signal) => this.#run(signal));
   #listener: pg.PoolClient | undefined;
   #announced: number | undefined;
   #lookAt = 0;
@@ -51,15 +51,12 @@ export class Sealer implements Service {
 
   /** Every round that is sealed after this has returned is announced. */
   async start(): Promise<void> {
-    this.#stopping = new AbortController();
     this.#announced ??= await readHead(this.#options.pool);
-    this.#running ??= this.#run(this.#stopping.signal);
+    this.#loop.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#running;
-    this.#running = undefined;
+    await this.#loop.stop();
     this.#dropListener();
   }
 

@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import { systemClock, type Clock } from '../../core/clock.ts';
 import { silentLog, type Log } from '../../core/log.ts';
+import { Loop } from '../../core/loop.ts';
 import type { Service } from '../../core/service.ts';
 import type { Entity } from '../../protocol/entities.ts';
 import { CursorBook } from './cursors.ts';
@@ -27,8 +28,7 @@ export class FeedUpkeep implements Service {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #cursors = new CursorBook();
-  #stopping = new AbortController();
-  #running: Promise<void> | undefined;
+  readonly #loop = new Loop((signal) => this.#run(signal));
 
   constructor(options: FeedUpkeepOptions) {
     this.#options = options;
@@ -55,14 +55,11 @@ export class FeedUpkeep implements Service {
   }
 
   start(): void {
-    this.#stopping = new AbortController();
-    this.#running ??= this.#run(this.#stopping.signal);
+    this.#loop.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#running;
-    this.#running = undefined;
+    await this.#loop.stop();
   }
 
   async #run(signal: AbortSignal): Promise<void> {

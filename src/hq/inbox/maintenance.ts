@@ -1,6 +1,7 @@
 /** What HQ's inbox does by itself every minute: retries what misses a parent, makes partitions. Any number of processes may. */
 import type pg from 'pg';
 import type { Clock } from '../../core/clock.ts';
+import { Loop } from '../../core/loop.ts';
 import type { Service } from '../../core/service.ts';
 import { retryWaiting } from './dead.ts';
 import { ensurePartitions, type PartitionReport } from './partitions.ts';
@@ -19,23 +20,18 @@ const INTERVAL_MS = 60_000;
 export class InboxMaintenance implements Service {
   readonly name = 'inbox maintenance';
   readonly #options: MaintenanceOptions;
-  #stopping: AbortController | undefined;
-  #loop: Promise<void> = Promise.resolve();
+  readonly #loop = new Loop((signal) => this.#run(signal));
 
   constructor(options: MaintenanceOptions) {
     this.#options = options;
   }
 
   start(): void {
-    if (this.#stopping !== undefined) return;
-    this.#stopping = new AbortController();
-    this.#loop = this.#run(this.#stopping.signal);
+    this.#loop.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopping?.abort();
-    this.#stopping = undefined;
-    await this.#loop;
+    await this.#loop.stop();
   }
 
   async #run(signal: AbortSignal): Promise<void> {

@@ -10,6 +10,7 @@ import type pg from 'pg';
 import { systemClock, type Clock } from '../../core/clock.ts';
 import { isRetryableSql } from '../../core/classify.ts';
 import { silentLog, type Log } from '../../core/log.ts';
+import { Loop } from '../../core/loop.ts';
 import type { Service } from '../../core/service.ts';
 import { hasMarks, markedStores, newestMark } from './marks.ts';
 import { ledgerRound } from './round.ts';
@@ -33,8 +34,7 @@ export class Ledger implements Service {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #intervalMs: number;
-  #stopping = new AbortController();
-  #running: Promise<void> | undefined;
+  readonly #loop = new Loop((signal) => this.#run(signal));
 
   constructor({ pool, clock = systemClock, log = silentLog, intervalMs = INTERVAL_MS }: LedgerOptions) {
     this.#pool = pool;
@@ -44,14 +44,11 @@ export class Ledger implements Service {
   }
 
   start(): void {
-    this.#stopping = new AbortController();
-    this.#running ??= this.#run(this.#stopping.signal);
+    this.#loop.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#running;
-    this.#running = undefined;
+    await this.#loop.stop();
   }
 
   async #run(signal: AbortSignal): Promise<void> {

@@ -8,6 +8,7 @@
 import type pg from 'pg';
 import type { Clock } from '../../core/clock.ts';
 import type { Log } from '../../core/log.ts';
+import { Loop } from '../../core/loop.ts';
 import type { Service } from '../../core/service.ts';
 import { SOFTWARE } from '../../core/version.ts';
 import type { Queryable } from '../../db/transaction.ts';
@@ -33,8 +34,7 @@ const LINES = 20;
 export class CredentialUpkeep implements Service {
   readonly name = 'credential upkeep';
   readonly #options: CredentialUpkeepOptions;
-  #stopping = new AbortController();
-  #running: Promise<void> | undefined;
+  readonly #loop = new Loop((signal) => this.#run(signal));
   #expiredMs = -Infinity;
   #warnedMs = -Infinity;
 
@@ -43,13 +43,11 @@ export class CredentialUpkeep implements Service {
   }
 
   start(): void {
-    this.#stopping = new AbortController();
-    this.#running = this.#run(this.#stopping.signal);
+    this.#loop.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#running;
+    await this.#loop.stop();
     try {
       await this.#options.pool.query('delete from possync.servers s where s.server = $1::uuid', [
         this.#options.server,

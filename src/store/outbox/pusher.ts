@@ -18,6 +18,7 @@ import { backoffDelay } from '../../core/backoff.ts';
 import { toPossyncError } from '../../core/classify.ts';
 import type { Clock } from '../../core/clock.ts';
 import type { PossyncError } from '../../core/errors.ts';
+import { Loop } from '../../core/loop.ts';
 import type { Service } from '../../core/service.ts';
 import { connect } from '../../db/pool.ts';
 import type { Push, PushAnswer, PushConflict } from '../../protocol/messages.ts';
@@ -76,8 +77,7 @@ export class Pusher implements Service {
   readonly name = 'pusher';
   readonly #options: PusherOptions;
   readonly #random: () => number;
-  #stopping: AbortController | undefined;
-  #loop: Promise<void> = Promise.resolve();
+  readonly #loop = new Loop((signal) => this.#run(signal));
   #listener: pg.Client | undefined;
   #woken: (() => void) | undefined;
   #wanted = false;
@@ -89,17 +89,14 @@ export class Pusher implements Service {
   }
 
   start(): void {
-    if (this.#stopping !== undefined) return;
-    this.#stopping = new AbortController();
-    this.#loop = this.#run(this.#stopping.signal);
+    this.#loop.start();
   }
 
   /** Ends after the batch in hand: its answer is worth having. */
   async stop(): Promise<void> {
-    this.#stopping?.abort();
-    this.#stopping = undefined;
+    const ended = this.#loop.stop();
     this.#woken?.();
-    await this.#loop;
+    await ended;
     await this.#dropListener();
   }
 

@@ -5,6 +5,7 @@
 import { statfs } from 'node:fs/promises';
 import type pg from 'pg';
 import type { Clock } from '../../core/clock.ts';
+import { Loop } from '../../core/loop.ts';
 import type { Service } from '../../core/service.ts';
 import { queryOne } from '../../db/transaction.ts';
 
@@ -27,23 +28,18 @@ const CHUNK = 10_000;
 export class OutboxRetention implements Service {
   readonly name = 'outbox retention';
   readonly #options: RetentionOptions;
-  #stopping: AbortController | undefined;
-  #loop: Promise<void> = Promise.resolve();
+  readonly #loop = new Loop((signal) => this.#run(signal));
 
   constructor(options: RetentionOptions) {
     this.#options = options;
   }
 
   start(): void {
-    if (this.#stopping !== undefined) return;
-    this.#stopping = new AbortController();
-    this.#loop = this.#run(this.#stopping.signal);
+    this.#loop.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopping?.abort();
-    this.#stopping = undefined;
-    await this.#loop;
+    await this.#loop.stop();
   }
 
   async #run(signal: AbortSignal): Promise<void> {
