@@ -15,7 +15,7 @@ import {
 } from '../../core/secret.ts';
 import { queryMaybe, queryOne, withTransaction, type Queryable } from '../../db/transaction.ts';
 import { KNOWN_AFTER, noteRefusedUse } from './refused-uses.ts';
-import { showStore, writeAudit, type Store } from './stores.ts';
+import { showStore, STORES_CHANNEL, writeAudit, type Store } from './stores.ts';
 
 export type TokenKind = 'enrolment' | 'credential';
 export type TokenState = 'pending' | 'active' | 'retiring' | 'revoked' | 'expired' | 'spent';
@@ -78,6 +78,8 @@ export async function issueEnrolmentToken(pool: pg.Pool, options: IssueOptions):
       [kid, store.id, hashSecret(secret), hqUrl, expiresInMs],
     );
     await writeAudit(tx, { actor, action: 'token issue', storeId: store.id, details: { kid, replaced } });
+    // Into the books of the servers at once: it is to be taken also while others send wrong ones from the same address.
+    await tx.query('select pg_notify($1::text, $2::text)', [STORES_CHANNEL, String(store.id)]);
     const token = formatEnrolmentToken({ kid, secret, storeCode: store.code, hqUrl });
     return { token, kid, store, hqUrl, expiresAt, replaced };
   });
