@@ -55,6 +55,7 @@ export class Renewal implements Service {
   #cancel: () => void = () => undefined;
   #said: string | undefined;
   #warnedMs = -Infinity;
+  #lookSoon = false;
   /** An unfinished rotation and when it was first seen. */
   #unfinished: { readonly kid: string; readonly sinceMs: number } | undefined;
 
@@ -81,6 +82,7 @@ export class Renewal implements Service {
 
   /** The credential in use has a rotation that is not finished: whoever began it gets a moment to end it. */
   unfinished(): void {
+    this.#lookSoon = true; // also where it is seen while we are at work on it ourselves, and that fails
     if (this.#running === undefined && !this.#stopping.signal.aborted) this.#plan(LEFT_BEHIND_MS);
   }
 
@@ -98,13 +100,19 @@ export class Renewal implements Service {
       this.#running = undefined;
       if (this.#stopping.signal.aborted) return;
       if (this.#order !== undefined) this.#begin();
-      else this.#plan(this.#unfinished === undefined ? (this.#options.lookMs ?? LOOK_MS) : LEFT_BEHIND_MS);
+      else
+        this.#plan(
+          this.#lookSoon || this.#unfinished !== undefined
+            ? LEFT_BEHIND_MS
+            : (this.#options.lookMs ?? LOOK_MS),
+        );
     });
   }
 
   async #look(): Promise<void> {
     const order = this.#order;
     this.#order = undefined;
+    this.#lookSoon = false;
     const { clock, stateDir } = this.#options;
     try {
       const credential = await readCredential(stateDir);

@@ -149,6 +149,44 @@ describe('a chain as an outside check sees it', function () {
     });
   });
 
+  it('gives a user with a PIN to the stores in which there is a role for them, and to no other', async () => {
+    const role = randomUUID();
+    await hq.query(`insert into public.roles (id, name) values ($1, 'keeper')`, [role]);
+    const users = { nowhere: randomUUID(), south: randomUUID(), everywhere: randomUUID(), off: randomUUID() };
+    for (const [name, id] of Object.entries(users))
+      await hq.query(
+        `insert into public.users (id, username, display_name, pin_hash) values ($1, $2, $2, 'pin of ' || $2)`,
+        [id, name],
+      );
+    for (const [user, storeId, active] of [
+      [users.south, 2, true],
+      [users.everywhere, null, true],
+      [users.off, 1, false],
+    ] as const)
+      await hq.query(
+        `insert into public.user_store_roles (id, user_id, role_id, store_id, active) values ($1, $2, $3, $4, $5)`,
+        [randomUUID(), user, role, storeId, active],
+      );
+    exits(0, await atHq('status', '--wait', 'caught-up', '--timeout', '30'));
+    const pins = async ({ till }: Shop): Promise<string[]> =>
+      (
+        await till.query<{ pin: string }>(
+          `select u.pin_hash as pin from public.users u where u.pin_hash like 'pin of%' order by 1`,
+        )
+      ).rows.map(({ pin }) => pin);
+    await until(async () => (await pins(south)).length === 2 && (await pins(north)).length === 1, {
+      what: 'the users are where they work',
+      timeoutMs: 30_000,
+    });
+    assert.deepEqual(await pins(north), ['pin of everywhere']);
+    assert.deepEqual(await pins(south), ['pin of everywhere', 'pin of south']);
+    // Nor do they wait in what the store has downloaded and not applied, or applies to nobody.
+    const staged = await north.till.query<{ found: number }>(
+      `select count(*)::integer as found from possync.staging s where s::text like '%pin of %'`,
+    );
+    assert.equal(staged.rows[0]?.found, 0);
+  });
+
   it('parks a sale that HQ refuses, lets the rest flow, and applies it once the reason is gone', async () => {
     const session = await openSession(south.till, await addRegister(south.till, 2), 2);
     await hq.query(`alter table public.sales add constraint odd check (receipt_number <> 'ODD')`);
