@@ -43,6 +43,7 @@ export class LogFile extends Writable {
   #brokenAt = -Infinity;
   #alarmedAt = -Infinity;
   #dropped = 0;
+  #lost = 0;
 
   constructor({ path, maxBytes, keep, alarm }: LogFileOptions) {
     super({ decodeStrings: true });
@@ -50,6 +51,11 @@ export class LogFile extends Writable {
     this.#maxBytes = maxBytes ?? MAX_BYTES_DEFAULT;
     this.#keep = keep ?? KEEP_DEFAULT;
     this.#alarm = alarm ?? ((text) => process.stderr.write(`${text}\n`));
+  }
+
+  /** Lines lost since the start. */
+  get lost(): number {
+    return this.#lost;
   }
 
   /** Lines lost since the last call: the caller logs the number once writing works again. */
@@ -128,6 +134,7 @@ export class LogFile extends Writable {
 
   #broken(error: unknown, lines: number): void {
     this.#dropped += lines;
+    this.#lost += lines;
     if (error instanceof StillBroken) return;
     this.#brokenAt = performance.now();
     this.#file?.destroy();

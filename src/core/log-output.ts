@@ -22,6 +22,8 @@ export interface OpenLog {
   readonly log: Log;
   /** For logrotate (SIGHUP). */
   readonly reopen: () => void;
+  /** Lines that could not be written, since the start. */
+  readonly lost: () => number;
   /** Writes out what is buffered. */
   readonly close: () => Promise<void>;
 }
@@ -49,6 +51,7 @@ export function openLog({ file, level, fields, terminal }: LogOptions): OpenLog 
     silent: transports.length === 0,
   });
   let backlogDropped = 0;
+  let backlogLost = 0;
   let closed = false;
   const base: LogFields = { ...fields, pid: process.pid, run: uuidv7() };
   const write = (at: LogLevel, message: string, more: LogFields): void => {
@@ -56,6 +59,7 @@ export function openLog({ file, level, fields, terminal }: LogOptions): OpenLog 
     if (closed) return;
     if (sink !== undefined && sink.writableLength > BACKLOG_BYTES && (at === 'info' || at === 'debug')) {
       backlogDropped += 1;
+      backlogLost += 1;
       return;
     }
     const dropped = backlogDropped + (sink?.takeDropped() ?? 0);
@@ -70,6 +74,7 @@ export function openLog({ file, level, fields, terminal }: LogOptions): OpenLog 
       sink?.reopen();
       write('info', 'log file reopened', { ...base, event: 'config.reloaded' });
     },
+    lost: () => backlogLost + (sink?.lost ?? 0),
     close: async () => {
       closed = true;
       await closeLog(logger, sink);

@@ -22,6 +22,11 @@ export interface Reading<View> {
   readonly of: (view: View) => readonly Sample[];
 }
 
+/** One that is known without the document. */
+export interface Live extends Omit<Reading<never>, 'of'> {
+  readonly of: () => Promise<readonly Sample[]> | readonly Sample[];
+}
+
 export interface MetricsOptions<View> {
   readonly role: 'hq' | 'store';
   readonly readings: readonly Reading<View>[];
@@ -67,6 +72,19 @@ export class Metrics<View> {
 
   counter<L extends string>(name: string, help: string, labels: readonly L[] = []): Counter<L> {
     return new Counter({ name, help, labelNames: labels, registers: [this.#registry] });
+  }
+
+  /** One that is read at each scrape although the document cannot be; what cannot be told is left out. */
+  live({ name, help, kind, labels = [], of }: Live): void {
+    async function collect(this: Gauge | Counter): Promise<void> {
+      this.reset();
+      const samples = await Promise.resolve(of()).catch(() => []);
+      if (samples.length === 0) this.remove({});
+      for (const sample of samples) this.inc(sample.labels ?? {}, sample.value);
+    }
+    const spec = { name, help, labelNames: labels, registers: [this.#registry], collect };
+    if (kind === 'counter') new Counter(spec);
+    else new Gauge(spec);
   }
 
   histogram<L extends string>(name: string, help: string, labels: readonly L[] = []): Histogram<L> {

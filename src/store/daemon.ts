@@ -38,7 +38,7 @@ import { Prechecks } from './link/precheck.ts';
 import { LinkRecorder } from './link/recorder.ts';
 import { RetiredClients } from './link/retired-clients.ts';
 import { LocalApi, type TakenUp } from './local-api.ts';
-import { StoreMetrics } from './metrics/store-metrics.ts';
+import { metricsOf, type StoreMetrics } from './metrics/store-metrics.ts';
 import { Mirror } from './mirror/mirror.ts';
 import type { DaemonOptions, RunningDaemon } from './options.ts';
 import { Outbox } from './outbox/outbox.ts';
@@ -105,13 +105,7 @@ class Daemon {
     this.#instance = instance;
     this.#loop = new LoopDelay(clock);
     this.#retired = new RetiredClients(clock);
-    if (options.metricsListen != null)
-      this.#metrics = new StoreMetrics({
-        listen: options.metricsListen,
-        status: () => this.#api.status(),
-        clock,
-        log,
-      });
+    this.#metrics = metricsOf(options, log, () => this.#api.status());
     const pushLog = new PushLog(options.log.child({ component: 'push' }), clock);
     this.#outbox = new Outbox(pool, (seqs) => {
       pushLog.parked(seqs);
@@ -182,6 +176,7 @@ class Daemon {
       clock,
       snapshot: () => this.#prechecks.explained(),
       kid: () => this.#credential?.kid ?? null,
+      wrote: (ms) => this.#metrics?.committed(ms),
     });
     this.#watch = new CredentialWatch({
       stateDir: options.stateDir,
@@ -205,6 +200,7 @@ class Daemon {
         this.#link.tell(report);
       },
       certificate: () => this.#link.snapshot().tls,
+      rotated: (result) => this.#metrics?.rotated(result),
       ...(options.renewalLookMs === undefined ? {} : { lookMs: options.renewalLookMs }),
     });
     this.#verify = new VerifyJobs({

@@ -37,6 +37,9 @@ export interface DaemonOptions {
   readonly statusListen?: { readonly host: string; readonly port: number } | null;
   /** Where /metrics is served; null or absent: nowhere. */
   readonly metricsListen?: { readonly host: string; readonly port: number } | null;
+  /** Where the log is, and how many of its lines were lost: for /metrics. */
+  readonly logDir?: string;
+  readonly logLost?: () => number;
   /** A page (`http://manager.local`) whose scripts may read the status listener. */
   readonly statusOrigin?: string;
   /** Runs `possync diagnose` in the daemon's process; given by the command line, which knows how. */

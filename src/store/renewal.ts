@@ -35,6 +35,8 @@ export interface RenewalOptions {
   readonly report: (report: RotationReport) => void;
   /** Until when HQ's certificate is good, as the link last saw it. */
   readonly certificate: () => { readonly notBeforeMs: number; readonly notAfterMs: number } | null;
+  /** A rotation that really was one, or that failed. */
+  readonly rotated?: (result: 'rotated' | 'failed') => void;
   /** How often the credential is looked at. */
   readonly lookMs?: number;
 }
@@ -183,7 +185,8 @@ export class Renewal implements Service {
         log.debug('rotation of the credential', { step: name, note });
       },
     });
-    if (result.result === 'rotated' || result.result === 'resumed')
+    if (result.result === 'rotated' || result.result === 'resumed') {
+      this.#options.rotated?.('rotated');
       log.info('the credential was rotated', {
         event: 'token.rotated',
         why,
@@ -191,6 +194,7 @@ export class Renewal implements Service {
         kid: result.new.kid,
         until: result.new.expiresAt,
       });
+    }
     return result;
   }
 
@@ -221,7 +225,8 @@ export class Renewal implements Service {
   }
 
   #failed(error: PossyncError): void {
-    const { log } = this.#options;
+    const { log, rotated } = this.#options;
+    rotated?.('failed');
     // The same trouble is one line, not one an hour for weeks.
     log[this.#said === error.code ? 'debug' : 'warn']('the credential could not be rotated', {
       code: error.code,

@@ -1,6 +1,6 @@
 /** /metrics of a real daemon and a real HQ, scraped over HTTP and held against `possync status --json`. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statfsSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { HqStatusView, StoreStatusView } from '../../src/protocol/status.ts';
@@ -80,10 +80,11 @@ describe('metrics', function () {
   let hq: TestHq;
   let store: TestStore;
   let session: string;
+  let lost = 0;
 
   before(async () => {
     hq = await TestHq.open('metrics', { metricsListen: LISTEN });
-    store = await TestStore.open(hq, 'M-1', { metricsListen: LISTEN });
+    store = await TestStore.open(hq, 'M-1', { metricsListen: LISTEN, logLost: () => lost });
     const till = await store.database.connect();
     session = await openSession(till, await addRegister(till, store.id), store.id);
     await till.end();
@@ -194,6 +195,29 @@ describe('metrics', function () {
     }
   });
 
+  it('know of the daemon itself: commits, room on the disk, lines of the log that were lost, rotations', async () => {
+    const series = await scrape(store.running.metricsUrl);
+    const commits = series.get('possync_db_commit_duration_seconds_count') ?? 0;
+    assert.ok(commits > 0);
+    assert.ok((series.get('possync_db_commit_duration_seconds_sum') ?? 0) > 0);
+    const { bavail, bsize } = statfsSync(store.stateDir);
+    const free = series.get(`possync_disk_free_bytes{path="${store.stateDir}"}`) ?? 0;
+    assert.ok(free > (bavail * bsize) / 2 && free < bavail * bsize * 2, `${free} bytes are free`);
+    assert.equal(series.get('possync_log_dropped_total'), 0);
+    assert.equal(series.get(ROTATED), undefined);
+    lost = 7;
+    const { stdout } = await possync(['token', 'rotate', store.code, '--wait', '60s', '--json'], {
+      env: { DATABASE_URL: hq.database.url },
+    });
+    assert.match(stdout, /"rotated"/);
+    await until(async () => (await scrape(store.running.metricsUrl)).get(ROTATED) === 1, {
+      what: 'the rotation is counted',
+    });
+    const later = await scrape(store.running.metricsUrl);
+    assert.equal(later.get('possync_log_dropped_total'), 7);
+    assert.ok((later.get('possync_db_commit_duration_seconds_count') ?? 0) > commits);
+  });
+
   it('say that the database is down while it is, and go on counting', async () => {
     await store.pool.query('alter table possync.link rename to link_hidden');
     try {
@@ -255,6 +279,7 @@ describe('metrics', function () {
   });
 });
 
+const ROTATED = 'possync_token_rotations_total{result="rotated"}';
 const SALES_AT_HQ = 'possync_hq_ingest_records_total{result="applied",type="sale"}';
 /** Ours, and those of Node's own metrics. */
 const LABELS = new Set([
@@ -269,6 +294,7 @@ const LABELS = new Set([
   'route',
   'reason',
   'host',
+  'path',
   'version',
   'node',
   'role',

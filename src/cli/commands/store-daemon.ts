@@ -16,7 +16,7 @@ import { openServerLog } from '../server-log.ts';
 
 export async function run(context: Context, args: Args): Promise<ExitCode> {
   const { config, env } = context;
-  const { log, reopen, close } = openServerLog(context, 'store-server');
+  const { log, lost, reopen, close } = openServerLog(context, 'store-server');
   try {
     const running = await startDaemon({
       databaseUrl: config.databaseUrl,
@@ -30,6 +30,8 @@ export async function run(context: Context, args: Args): Promise<ExitCode> {
       log,
       diagnose: diagnoseService(context),
       precheck: precheckOf(context),
+      logDir: config.logDir,
+      logLost: lost,
       ...(config.statusOrigin === undefined ? {} : { statusOrigin: config.statusOrigin }),
       ...(env.RUNTIME_DIRECTORY === undefined ? {} : { runtimeDir: env.RUNTIME_DIRECTORY }),
       ...(config.hqUrl === undefined ? {} : { hqUrl: config.hqUrl }),

@@ -14,6 +14,8 @@ export interface RecorderOptions {
   readonly snapshot: () => LinkSnapshot;
   /** kid of the credential in use. */
   readonly kid: () => string | null;
+  /** How long one write and its commit took. */
+  readonly wrote?: (ms: number) => void;
 }
 
 /** Readers take a row older than 10 s for a daemon that is gone. */
@@ -100,12 +102,14 @@ export class LinkRecorder implements Service {
   }
 
   async #write(): Promise<void> {
+    const began = performance.now();
     try {
       await writeLink(this.#options.db, {
         ...this.#options.snapshot(),
         kid: this.#options.kid(),
         startedMs: this.#startedMs,
       });
+      this.#options.wrote?.(performance.now() - began);
       const events = this.#pending.slice();
       if (events.length > 0) await writeLinkEvents(this.#options.db, events, process.pid);
       this.#pending = this.#pending.filter((event) => !events.includes(event));

@@ -1,12 +1,13 @@
 /** The daemon's /metrics: what it counts as it happens, beside what the document of `possync status` says. */
-import type { Clock } from '../../core/clock.ts';
+import { statfs } from 'node:fs/promises';
+import { systemClock, type Clock } from '../../core/clock.ts';
 import { LocalPort } from '../../core/local-port.ts';
 import type { Log } from '../../core/log.ts';
-import { Metrics } from '../../core/metrics.ts';
-import type { Service } from '../../core/service.ts';
+import { Metrics, type Sample } from '../../core/metrics.ts';
 import { oncePer } from '../../core/shared-answer.ts';
 import type { StoreStatusView } from '../../protocol/status.ts';
 import type { LinkSnapshot } from '../link/link-snapshot.ts';
+import type { DaemonOptions } from '../options.ts';
 import type { StateName } from '../link/state.ts';
 import { STORE_READINGS } from './readings.ts';
 
@@ -14,6 +15,10 @@ export interface StoreMetricsOptions {
   readonly listen: { readonly host: string; readonly port: number };
   /** The document of `possync status --json`. */
   readonly status: () => Promise<StoreStatusView>;
+  /** Folders whose disk the daemon needs. */
+  readonly folders: readonly string[];
+  /** Lines of the log that were lost; undefined: nobody counts them. */
+  readonly logLost: (() => number) | undefined;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -21,9 +26,18 @@ export interface StoreMetricsOptions {
 /** Two scrapers at once read the database once; it belongs to the tills. */
 const SHARED_MS = 1_000;
 
-export class StoreMetrics implements Service {
-  readonly name = 'metrics';
-  readonly #port: LocalPort;
+/** undefined: nobody wants them. */
+export function metricsOf(
+  { metricsListen: listen, stateDir, logDir, logLost, clock = systemClock }: DaemonOptions,
+  log: Log,
+  status: () => Promise<StoreStatusView>,
+): StoreMetrics | undefined {
+  if (listen == null) return undefined;
+  const folders = logDir === undefined ? [stateDir] : [stateDir, logDir];
+  return new StoreMetrics({ listen, status, folders, logLost, clock, log });
+}
+
+export class StoreMetrics extends LocalPort {
   readonly #changes;
   readonly #disconnects;
   readonly #attempts;
@@ -33,13 +47,30 @@ export class StoreMetrics implements Service {
   readonly #pulls;
   readonly #pulledRecords;
   readonly #pullSeconds;
+  readonly #rotations;
+  readonly #commitSeconds;
   #state: StateName = 'idle';
 
-  constructor({ listen, status, clock, log }: StoreMetricsOptions) {
+  constructor({ listen, status, folders, logLost, clock, log }: StoreMetricsOptions) {
     const metrics = new Metrics({
       role: 'store',
       readings: STORE_READINGS,
       read: oncePer(SHARED_MS, clock, status),
+    });
+    super({
+      name: 'metrics port',
+      listen,
+      log,
+      routes: new Map([
+        [
+          'GET /metrics',
+          async () => ({
+            status: 200,
+            body: await metrics.text(({ database }) => database.state === 'ok'),
+            type: metrics.contentType,
+          }),
+        ],
+      ]),
     });
     this.#changes = metrics.counter('possync_ws_connection_changes_total', 'Changes of the light.', ['to']);
     this.#disconnects = metrics.counter('possync_ws_disconnects_total', 'Ends of a green connection.', [
@@ -60,33 +91,28 @@ export class StoreMetrics implements Service {
       'possync_pull_duration_seconds',
       'From asking HQ to everything in place.',
     );
-    this.#port = new LocalPort({
-      name: 'metrics port',
-      listen,
-      log,
-      routes: new Map([
-        [
-          'GET /metrics',
-          async () => ({
-            status: 200,
-            body: await metrics.text(({ database }) => database.state === 'ok'),
-            type: metrics.contentType,
-          }),
-        ],
-      ]),
+    this.#rotations = metrics.counter(
+      'possync_token_rotations_total',
+      'Rotations of the credential by the daemon itself.',
+      ['result'],
+    );
+    this.#commitSeconds = metrics.histogram(
+      'possync_db_commit_duration_seconds',
+      "One small statement and its commit in the store's database: the daemon's own state, at least every five seconds.",
+    );
+    metrics.live({
+      name: 'possync_disk_free_bytes',
+      help: 'Room that the daemon may use where it keeps its credential and its log.',
+      labels: ['path'],
+      of: () => Promise.all(folders.map(freeBytes)),
     });
-  }
-
-  get url(): string | undefined {
-    return this.#port.url;
-  }
-
-  async start(): Promise<void> {
-    await this.#port.start();
-  }
-
-  async stop(): Promise<void> {
-    await this.#port.stop();
+    if (logLost !== undefined)
+      metrics.live({
+        name: 'possync_log_dropped_total',
+        help: 'Lines of the log that could not be written.',
+        kind: 'counter',
+        of: () => [{ value: logLost() }],
+      });
   }
 
   linkChanged({ state, reason }: LinkSnapshot): void {
@@ -118,4 +144,17 @@ export class StoreMetrics implements Service {
     if (records > 0) this.#pulledRecords.inc({ result }, records);
     if (result === 'applied') this.#pullSeconds.observe(ms / 1_000);
   }
+
+  rotated(result: 'rotated' | 'failed'): void {
+    this.#rotations.inc({ result });
+  }
+
+  committed(ms: number): void {
+    this.#commitSeconds.observe(ms / 1_000);
+  }
+}
+
+async function freeBytes(path: string): Promise<Sample> {
+  const { bavail, bsize } = await statfs(path);
+  return { value: bavail * bsize, labels: { path } };
 }
