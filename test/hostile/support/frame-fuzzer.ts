@@ -18,6 +18,9 @@ export type FrameType = keyof typeof GOOD_FRAMES;
 /** What a connection may end with: our codes, and those of RFC 6455 for frames that are none. */
 const ENDS: ReadonlySet<number> = new Set([...Object.values(CLOSE), 1002, 1007, 1008, 1009]);
 
+/** In a ping of ours, and in HQ's answer to it. */
+const LAST = Buffer.from('the last of all');
+
 export function frameTypes(): FrameType[] {
   return storeFrameSchema.options.map(({ shape }) => String([...shape.type.values][0]) as FrameType);
 }
@@ -89,9 +92,9 @@ export class FrameFuzzer {
       this.nonsense += 1;
       bad ??= JSON.stringify([form, bytes.toString('latin1').slice(0, 300)]);
     }
-    // HQ answers a good ping last of all, or has closed before.
-    wire.send(frame('', { opcode: 9 }));
-    await until(() => wire.closed || closeCode(wire) !== undefined || wire.received.includes(0x8a), {
+    // HQ answers a good ping last of all, or has closed before; by its content, since a hostile frame may be a ping too.
+    wire.send(frame(LAST, { opcode: 9 }));
+    await until(() => wire.closed || closeCode(wire) !== undefined || wire.received.includes(LAST), {
       what: 'HQ answers or closes',
       timeoutMs: 60_000,
     });
