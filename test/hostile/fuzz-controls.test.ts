@@ -67,6 +67,15 @@ describe('negative control: the fuzzers', function () {
     });
   });
 
+  it('find a server that keeps what it was sent', async () => {
+    await withHq('hoard', async (fortress, evil) => {
+      await assert.rejects(
+        new HttpFuzzer(fortress, evil).attack(`POST ${ROUTES.verify}/begin`, 300, randomFor('control hoard')),
+        /HQ grew by/,
+      );
+    });
+  });
+
   it('find a socket that is closed without saying why', async () => {
     await withHq('close-code', async (fortress, evil) => {
       await assert.rejects(

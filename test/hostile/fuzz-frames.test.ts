@@ -42,9 +42,11 @@ describe('every WebSocket frame of a store', function () {
   after(async () => {
     for (const { database } of [...shops, fresh]) await database.drop();
     await fortress.close();
-    const { tried, nonsense, ends } = fuzzer;
+    const { tried, nonsense, ends, grownMb } = fuzzer;
     const summary = [...ends].sort().map(([end, count]) => `${end}: ${count}`);
-    console.log(`      ${tried} hostile frames, ${nonsense} of them nonsense (${summary.join(', ')})`);
+    console.log(
+      `      ${tried} hostile frames, ${nonsense} of them nonsense (${summary.join(', ')}); HQ grew by ${grownMb.toFixed(0)} MB at most`,
+    );
   });
 
   const open = (shop: Shop): Promise<Wire> => fuzzer.open(shop);

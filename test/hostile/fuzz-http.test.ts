@@ -36,9 +36,11 @@ describe('every HTTP route of HQ', function () {
     await evil.database.drop();
     await clean.database.drop();
     await fortress.close();
-    const { tried, nonsense, counts } = fuzzer;
+    const { tried, nonsense, counts, grownMb } = fuzzer;
     const answers = [...counts].sort(([a], [b]) => a - b).map(([status, count]) => `${status}: ${count}`);
-    console.log(`      ${tried} hostile requests, ${nonsense} of them nonsense (${answers.join(', ')})`);
+    console.log(
+      `      ${tried} hostile requests, ${nonsense} of them nonsense (${answers.join(', ')}); HQ grew by ${grownMb.toFixed(0)} MB at most`,
+    );
   });
 
   it('has a good message here to be made hostile', () => {

@@ -35,6 +35,9 @@ export interface Usage {
   readonly files: number;
 }
 
+/** Small requests, however many: what is not yet collected, and nothing that adds up. */
+export const FUZZ_MB = 300;
+
 export class Fortress {
   readonly database: TestDatabase;
   readonly pool: pg.Pool;

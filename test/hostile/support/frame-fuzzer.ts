@@ -8,7 +8,7 @@ import { CLOSE, ROUTES } from '../../../src/protocol/http.ts';
 import { storeFrameSchema } from '../../../src/protocol/messages.ts';
 import type { Random } from '../../support/random.ts';
 import { until } from '../../support/until.ts';
-import type { Fortress, Shop } from './fortress.ts';
+import { FUZZ_MB, type Fortress, type Shop } from './fortress.ts';
 import { GOOD_FRAMES, helloMessage } from './messages.ts';
 import { mutateBytes, mutateJson } from './mutate.ts';
 import { closeCode, frame, upgrade, type FrameForm, type Wire } from './raw.ts';
@@ -47,6 +47,8 @@ export class FrameFuzzer {
   /** What connections ended with. */
   readonly ends = new Map<string, number>();
   tried = 0;
+  /** The most that HQ grew by during the attack with one frame. */
+  grownMb = 0;
   /** Of those: nonsense after which no connection may go on. */
   nonsense = 0;
 
@@ -65,9 +67,11 @@ export class FrameFuzzer {
 
   /** Throws what the judge has found. */
   async attack(type: FrameType, rounds: number, random: Random): Promise<void> {
-    await this.#fortress.during(async () => {
+    const { grownMb } = await this.#fortress.cost(async () => {
       for (let round = 0; round < rounds; round += 1) await this.#connection(type, random);
     });
+    this.grownMb = Math.max(this.grownMb, grownMb);
+    assert.ok(grownMb < FUZZ_MB, `HQ grew by ${grownMb} MB`);
     assert.deepEqual(await this.#fortress.faults(), []);
   }
 

@@ -32,7 +32,7 @@ import {
   verifyBeginSchema,
 } from '../../../src/protocol/verify.ts';
 import type { Random } from '../../support/random.ts';
-import type { Fortress, Shop } from './fortress.ts';
+import { FUZZ_MB, type Fortress, type Shop } from './fortress.ts';
 import {
   body,
   enrolMessage,
@@ -172,6 +172,8 @@ export class HttpFuzzer {
   /** Answers by status; 0 = cut without one. */
   readonly counts = new Map<number, number>();
   tried = 0;
+  /** The most that HQ grew by during the attack on one route. */
+  grownMb = 0;
   /** Of those: nonsense that no route may take. */
   nonsense = 0;
   #at = { seq: 0, chain: '' };
@@ -190,7 +192,7 @@ export class HttpFuzzer {
     const form = this.forms[route];
     const schema = SCHEMAS[route];
     const before = await this.#others();
-    await this.#fortress.during(async () => {
+    const { grownMb } = await this.#fortress.cost(async () => {
       for (let round = 0; round < rounds; round += 1) {
         if (route.endsWith('/push')) await this.#forgive();
         if (route.endsWith('/re-enrol')) await this.newSession();
@@ -229,6 +231,8 @@ export class HttpFuzzer {
         assert.ok(answer === undefined || answer.status >= 400, `${answer?.status} to the nonsense ${sent}`);
       }
     });
+    this.grownMb = Math.max(this.grownMb, grownMb);
+    assert.ok(grownMb < FUZZ_MB, `HQ grew by ${grownMb} MB`);
     assert.deepEqual(await this.#others(), before, 'nothing of another store has changed');
     assert.deepEqual(await this.#fortress.faults(), []);
   }

@@ -3,6 +3,7 @@
  *
  *   fill-in     what is missing or wrong in a message is made up, so that routes and sockets accept nonsense
  *   parser      looking at bytes that are no UTF-8 throws what nobody expects
+ *   hoard       four megabytes of memory are kept for every message
  *   close-code  sockets are closed with a code that says nothing
  *   query       reading the query of an address throws what nobody expects
  */
@@ -26,6 +27,15 @@ const plants = {
     buffer.isUtf8 = (bytes) => {
       if (!isUtf8(bytes)) throw new TypeError('planted: cannot read this');
       return true;
+    };
+    syncBuiltinESMExports();
+  },
+  hoard() {
+    const kept = [];
+    const { isUtf8 } = buffer;
+    buffer.isUtf8 = (bytes) => {
+      kept.push(Buffer.alloc(4 * 1024 * 1024, 1));
+      return isUtf8(bytes);
     };
     syncBuiltinESMExports();
   },
