@@ -105,3 +105,18 @@ export async function deadSeqs(db: Queryable, storeId: number, epoch: number): P
   );
   return seqs.map(Number);
 }
+
+const CHAINS_KEPT = 1_000;
+const PRUNE_EVERY = 50;
+
+/** Once in a while: a delete in every small batch would double its cost. */
+export async function pruneChains(tx: Queryable, storeId: number, from: number, to: number): Promise<void> {
+  if (Math.floor(from / PRUNE_EVERY) === Math.floor(to / PRUNE_EVERY)) return;
+  await tx.query(
+    `delete from possync.inbox_chain c
+      where c.store_id = $1::int
+        and (c.epoch, c.seq) < (select x.epoch, x.seq from possync.inbox_chain x where x.store_id = $1::int
+                                 order by x.epoch desc, x.seq desc offset ${CHAINS_KEPT} limit 1)`,
+    [storeId],
+  );
+}

@@ -21,7 +21,8 @@ import type { FastPlan } from './fast-path.ts';
 import { layoutsFor, readingOf } from './reading.ts';
 import { retryWaiting } from './dead.ts';
 import { RETRY_LEAST_MS, RETRY_SPREAD_MS } from '../gate.ts';
-import { deadSeqs, moveInbox, readInboxIfAny, stopInbox, type Inbox } from './inbox.ts';
+import { deadSeqs, moveInbox, pruneChains, readInboxIfAny, stopInbox, type Inbox } from './inbox.ts';
+import { togetherOf } from './together.ts';
 
 export type PushResult =
   | { readonly result: 'ok'; readonly answer: PushAnswer }
@@ -62,6 +63,9 @@ export async function push(
   checkShape(message);
   const prepared = prepare(storeId, message, reading);
   await turn?.();
+  const { plan, chain } = prepared;
+  const shared = plan && (await togetherOf(pool).push({ storeId, message, chain, plan }));
+  if (shared !== undefined) return { result: 'ok', answer: shared };
   for (let attempt = 1; ; attempt += 1) {
     try {
       let dead = 0;
@@ -245,20 +249,5 @@ function guardBreaker(outcome: Outcome, batch: number, inbox: Inbox): void {
       `HQ refuses too much of what this store sends: ${outcome.refused} of the last ${batch} transactions`,
       { why: outcome.firstError ?? 'see queue ls --dead' },
     ),
-  );
-}
-
-const CHAINS_KEPT = 1_000;
-const PRUNE_EVERY = 50;
-
-/** Once in a while: a delete in every small batch would double its cost. */
-async function pruneChains(tx: pg.PoolClient, storeId: number, from: number, to: number): Promise<void> {
-  if (Math.floor(from / PRUNE_EVERY) === Math.floor(to / PRUNE_EVERY)) return;
-  await tx.query(
-    `delete from possync.inbox_chain c
-      where c.store_id = $1::int
-        and (c.epoch, c.seq) < (select x.epoch, x.seq from possync.inbox_chain x where x.store_id = $1::int
-                                 order by x.epoch desc, x.seq desc offset ${CHAINS_KEPT} limit 1)`,
-    [storeId],
   );
 }
