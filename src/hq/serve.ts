@@ -93,6 +93,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
       clock,
       log: unencrypted ? log.child({ unencrypted }) : log,
       hello: greet,
+      hinted: () => watch?.metrics.hinted(),
       authenticate: async (bearer, address) => {
         const caller = await guard.credential(bearer, address, (known) => authenticate(pool, known));
         await confirmFirstUse(pool, caller);
@@ -302,8 +303,8 @@ function roomsOf({ pool, sockets, feed, entities, lifeMs, guard, greet, pushes }
     sharedPage: (request, storeIds) => feed.readSharedPage(request, storeIds),
     push: async (caller, message, turn) => {
       await confirmFirstUse(pool, caller);
-      return await pushes.watched(caller.code, (parked) =>
-        push(pool, caller.storeId, message, { entities, turn, parked }),
+      return await pushes.watched(caller.code, (tell) =>
+        push(pool, caller.storeId, message, { entities, turn, ...tell }),
       );
     },
     enrol: async (message, address) => {

@@ -215,6 +215,13 @@ describe('metrics', function () {
     });
     const later = await scrape(store.running.metricsUrl);
     assert.equal(later.get('possync_log_dropped_total'), 7);
+    assert.equal((await scrape(hq.running.watchUrl)).get('possync_hq_ingest_duplicates_total'), 0);
+    await hq.pool.query(`update public.stores set name = name || ' II' where code = $1::text`, [store.code]);
+    await until(
+      async () =>
+        ((await scrape(hq.running.watchUrl)).get('possync_hq_notifications_total{type="head"}') ?? 0) > 0,
+      { what: 'the hint to the store is counted', timeoutMs: 30_000 },
+    );
     assert.ok((later.get('possync_db_commit_duration_seconds_count') ?? 0) > commits);
   });
 

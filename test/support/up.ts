@@ -5,7 +5,7 @@ import { ENTITIES, upEntities, type Entity } from '../../src/protocol/entities.t
 import type { Hello, Instance, Push, Refuse, Welcome } from '../../src/protocol/messages.ts';
 import { compareStore, type TableComparison } from '../../src/db/compare.ts';
 import { hello } from '../../src/hq/inbox/hello.ts';
-import { push, type PushResult } from '../../src/hq/inbox/push.ts';
+import { push, type PushResult, type PushOptions } from '../../src/hq/inbox/push.ts';
 import { readStoreIdentity } from '../../src/store/outbox/identity.ts';
 import { Outbox, type BatchLimit } from '../../src/store/outbox/outbox.ts';
 import type { TestSide } from './pos.ts';
@@ -63,8 +63,8 @@ export class Up {
     return batch === undefined ? undefined : { ...batch, fence: this.fence ?? randomUUID() };
   }
 
-  async send(message: Push): Promise<PushResult> {
-    return push(this.#hq, this.#storeId, message);
+  async send(message: Push, options?: PushOptions): Promise<PushResult> {
+    return push(this.#hq, this.#storeId, message, options);
   }
 
   /** Seals and sends until nothing is left; returns the number of batches. */

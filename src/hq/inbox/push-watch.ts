@@ -5,7 +5,7 @@ import type { Log } from '../../core/log.ts';
 import { Summed } from '../../core/summed.ts';
 import { statusOf } from '../http-answers.ts';
 import type { HqMetrics } from '../metrics/hq-metrics.ts';
-import type { PushResult } from './push.ts';
+import type { PushOptions, PushResult } from './push.ts';
 
 /** At most so often the same trouble of the same store is a line: a hundred stores in trouble keep to a megabyte a day. */
 const TROUBLE_EVERY_MS = 3_600_000;
@@ -49,17 +49,20 @@ export class PushWatch {
     });
   }
 
-  /** Runs one push of this store; `parked` takes how many of its entries are parked now. */
+  /** Runs one push of this store; it tells how many of its entries are parked now, and how many had come before. */
   async watched(
     store: string,
-    work: (parked: (entries: number) => void) => Promise<PushResult>,
+    work: (tell: Required<Pick<PushOptions, 'parked' | 'repeated'>>) => Promise<PushResult>,
   ): Promise<PushResult> {
     const begun = performance.now();
     const tell = (result: PushResult['result'] | 'error'): void =>
       this.#metrics?.pushed(result, performance.now() - begun);
     try {
-      const outcome = await work((entries) => {
-        this.#parked.add(store, entries, undefined);
+      const outcome = await work({
+        parked: (entries) => {
+          this.#parked.add(store, entries, undefined);
+        },
+        repeated: (entries) => this.#metrics?.repeated(entries),
       });
       tell(outcome.result);
       if (outcome.result === 'not-ready')

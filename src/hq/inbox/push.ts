@@ -51,13 +51,21 @@ export interface PushOptions {
   readonly turn?: () => Promise<void>;
   /** So many entries of the batch could not be applied and are parked; told once that is committed. */
   readonly parked?: (entries: number) => void;
+  /** So many entries had come before: their acknowledgement was lost, and nothing was applied twice. */
+  readonly repeated?: (entries: number) => void;
+}
+
+/** What a batch held beside entries that are new and fit; told once it is committed. */
+interface Seen {
+  dead: number;
+  repeated: number;
 }
 
 export async function push(
   pool: pg.Pool,
   storeId: number,
   message: Push,
-  { entities = ENTITIES, turn, parked }: PushOptions = {},
+  { entities = ENTITIES, turn, parked, repeated }: PushOptions = {},
 ): Promise<PushResult> {
   const reading = await readingOf(pool, entities);
   checkShape(message);
@@ -68,13 +76,10 @@ export async function push(
   if (shared !== undefined) return { result: 'ok', answer: shared };
   for (let attempt = 1; ; attempt += 1) {
     try {
-      let dead = 0;
-      const result = await withTransaction(pool, (tx) =>
-        take(tx, storeId, message, reading, prepared, (entries) => {
-          dead = entries;
-        }),
-      );
-      if (dead > 0) parked?.(dead);
+      const seen: Seen = { dead: 0, repeated: 0 };
+      const result = await withTransaction(pool, (tx) => take(tx, storeId, message, reading, prepared, seen));
+      if (seen.dead > 0) parked?.(seen.dead);
+      if (seen.repeated > 0) repeated?.(seen.repeated);
       if (result.result === 'ok' && message.txs.some(bringsTransfers)) {
         // A receipt that came first may be waiting for this; if it fails now, the minute's retry finds it.
         await retryWaiting(pool).catch(() => 0);
@@ -151,7 +156,7 @@ async function take(
   message: Push,
   reading: Reading,
   prepared: Prepared,
-  parked: (entries: number) => void,
+  seen: Seen,
 ): Promise<PushResult> {
   await tx.query(`set local synchronous_commit to on; set local possync.applying = 'on'`);
   const found = await readInboxIfAny(tx, storeId);
@@ -164,6 +169,7 @@ async function take(
   const checked = checkChain(inbox, message, prepared);
   if (checked === 'diverged') return conflict('diverged', inbox);
   const { chain, fresh } = checked;
+  seen.repeated = message.txs.length - fresh.length;
   if (fresh.length === 0) return answer(tx, storeId, inbox);
   const layouts = await layoutsFor(tx, storeId, fresh, reading);
   // A store that was upgraded since its hello: the next one says what its layouts are.
@@ -174,7 +180,7 @@ async function take(
     ...(fresh.length === message.txs.length ? { plan: prepared.plan } : {}),
   });
   guardBreaker(outcome, fresh.length, inbox);
-  parked(outcome.dead);
+  seen.dead = outcome.dead;
   const moved = { epoch: inbox.epoch, seq: message.first + message.txs.length - 1, chain };
   await moveInbox(tx, storeId, { ...moved, deadStreak: outcome.deadStreak });
   await pruneChains(tx, storeId, inbox.seq, moved.seq);

@@ -27,6 +27,8 @@ export class HqMetrics {
   readonly #refused;
   readonly #pushes;
   readonly #pushSeconds;
+  readonly #repeated;
+  readonly #hints;
 
   constructor({ status, sockets }: HqMetricsOptions) {
     this.#metrics = new Metrics({
@@ -54,6 +56,15 @@ export class HqMetrics {
       'possync_hq_ingest_duration_seconds',
       'Applying a batch, from its body to its commit.',
     );
+    this.#repeated = this.#metrics.counter(
+      'possync_hq_ingest_duplicates_total',
+      'Entries that came again, because an acknowledgement was lost; nothing is applied twice.',
+    );
+    this.#hints = this.#metrics.counter(
+      'possync_hq_notifications_total',
+      'Hints to stores that there is something to pull.',
+      ['type'],
+    );
   }
 
   request(path: string, status: number, ms: number): void {
@@ -62,6 +73,14 @@ export class HqMetrics {
 
   refused(code: string): void {
     this.#refused.inc({ reason: code });
+  }
+
+  repeated(entries: number): void {
+    this.#repeated.inc(entries);
+  }
+
+  hinted(): void {
+    this.#hints.inc({ type: 'head' });
   }
 
   /** A batch that reached the inbox. */

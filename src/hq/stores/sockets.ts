@@ -50,6 +50,8 @@ export interface SocketsOptions {
   ) => Promise<Welcome | Refuse>;
   /** A credential that comes over an open connection; it is in force when this resolves. */
   readonly authenticate: (bearer: string, address: string) => Promise<Caller>;
+  /** A store was told that there is something to pull. */
+  readonly hinted?: () => void;
   /** Another process has ordered these stores to rotate. */
   readonly ordered: (storeIds: readonly number[]) => void;
   /** A store says what came of such an order. */
@@ -90,6 +92,7 @@ export class StoreSockets implements Service {
     this.#options = options;
     this.#hints = new Hints(clock, (storeId, pos) => {
       this.send(storeId, { type: 'head', pos });
+      options.hinted?.();
     });
     this.#book = new LinkBook({ pool, clock, log, server: this.server, connected: this.#connected });
     this.#told = new Joint((messages) => tellServers(pool, ...messages), clock, GATHER_MS);

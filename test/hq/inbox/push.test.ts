@@ -40,9 +40,11 @@ describe('push', () => {
     const message = await up.message();
     assert.ok(message !== undefined);
     const first = await up.send(message);
-    const second = await up.send(message);
+    const repeated: number[] = [];
+    const second = await up.send(message, { repeated: (entries) => repeated.push(entries) });
     assert.equal(first.result, 'ok');
     assert.deepEqual(second, first);
+    assert.deepEqual(repeated, [message.txs.length], 'all of it is counted as having come before');
     assert.deepEqual(await differences(hq, store), []);
     const { seq } = await queryOne<{ seq: number }>(hq.db, 'select seq from possync.inbox');
     assert.equal(seq, 3);
