@@ -16,6 +16,8 @@ import { startPostgres } from '../../src/demo/postgres.ts';
 const POSSYNC = resolve(import.meta.dirname, '../../bin/possync.js');
 /** A header, two lines with a tax each, a payment: what a till writes for a small basket. */
 export const ROWS_PER_SALE = 6;
+/** Nobody sells for weeks in one session, and HQ's ledger judges by the session. */
+const SALES_PER_SHIFT = 250;
 const SAMPLE_MS = 500;
 const MB = 1_048_576;
 
@@ -202,6 +204,12 @@ declare v_id uuid; s record;
 begin
   select x.id, x.store_id, x.register_id, x.user_id into s from public.register_sessions x;
   for n in 1..${sales} loop
+    if n % ${SALES_PER_SHIFT} = 0 then
+      update public.register_sessions x set status = 'closed', closed_at = now() where x.id = s.id;
+      insert into public.register_sessions (id, store_id, register_id, user_id, status, opened_at)
+      values (gen_random_uuid(), s.store_id, s.register_id, s.user_id, 'open', now())
+      returning id into s.id;
+    end if;
     v_id := gen_random_uuid();
     insert into public.sales (id, store_id, register_id, session_id, cashier_id, kind, status, receipt_number, subtotal,
                               tax_total, total, occurred_at, business_date)

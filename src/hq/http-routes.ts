@@ -74,6 +74,8 @@ export interface Rooms {
   readonly page: (request: PageRequest) => Promise<PageResult>;
   /** The page of all stores at once, and which of these have records of their own beside it. */
   readonly sharedPage: (request: PageRequest, storeIds: readonly number[]) => Promise<SharedPage>;
+  /** Whether a store has records of its own above the position that it asks from. */
+  readonly hasOwn: (request: PageRequest) => Promise<boolean>;
   /** `turn` resolves when the batches of this store that came earlier are done. */
   push(caller: Caller, push: Push, turn: () => Promise<void>): Promise<PushOutcome>;
   enrol(enrol: Enrol, address: string | undefined): Promise<EnrolAnswer>;
@@ -126,7 +128,13 @@ export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls, answered }
   const app: App = new Hono();
   const pushes = new Gate(maxPushes ?? MAX_PUSHES_DEFAULT, Math.random, PUSHES_PER_STORE);
   const pulls = new Gate(maxPulls ?? MAX_PULLS_DEFAULT, Math.random, PER_STORE);
-  const pages = new SharedPages({ gate: pulls, page: rooms.page, shared: rooms.sharedPage });
+  const pages = new SharedPages({
+    gate: pulls,
+    clock,
+    page: rooms.page,
+    shared: rooms.sharedPage,
+    hasOwn: rooms.hasOwn,
+  });
   const small = new Gate(MAX_SMALL, Math.random, SMALL_PER_STORE);
   const large = new Gate(1);
   const largeOf = new Buckets({ ...LARGE, clock });

@@ -301,6 +301,7 @@ function roomsOf({ pool, sockets, feed, entities, lifeMs, guard, greet, pushes }
       greet(caller, message, (instance) => sockets.isAlive(caller.storeId, instance)),
     page: (request) => feed.readPage(request),
     sharedPage: (request, storeIds) => feed.readSharedPage(request, storeIds),
+    hasOwn: (request) => feed.hasOwn(request),
     push: async (caller, message, turn) => {
       await confirmFirstUse(pool, caller);
       return await pushes.watched(caller.code, (tell) =>

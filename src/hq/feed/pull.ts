@@ -11,7 +11,7 @@
  * One statement is one snapshot, and reads no live row: documents are those that the round sealed.
  */
 import type pg from 'pg';
-import { queryMaybe, withConnection } from '../../db/transaction.ts';
+import { queryMaybe, queryOne, withConnection, type Queryable } from '../../db/transaction.ts';
 import { sealInTurn } from './seal.ts';
 
 /** A position with the nonce of the round that ended there: tells a restored HQ from the one that gave the position. */
@@ -129,6 +129,19 @@ export async function readSharedPage(
     ...valuesOf(request),
   ]);
   return { page: resultOf(request, row), own: row?.own ?? [] };
+}
+
+/** Whether this store has records above `from` that are not for all. */
+export async function hasOwnRecords(
+  db: Queryable,
+  { storeId, from }: Pick<PageRequest, 'storeId' | 'from'>,
+): Promise<boolean> {
+  const { own } = await queryOne<{ own: boolean }>(
+    db,
+    'select exists (select from possync.feed f where f.store_id = $1::integer and f.pos > $2::bigint) as own',
+    [storeId, from],
+  );
+  return own;
 }
 
 function valuesOf({ from, limit, cursor, seen }: Asked): (number | string | null)[] {

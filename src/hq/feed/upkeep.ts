@@ -7,7 +7,14 @@ import type { Service } from '../../core/service.ts';
 import type { Entity } from '../../protocol/entities.ts';
 import { CursorBook } from './cursors.ts';
 import { maintainFeed } from './maintenance.ts';
-import { readPage, readSharedPage, type PageRequest, type PageResult, type SharedPage } from './pull.ts';
+import {
+  hasOwnRecords,
+  readPage,
+  readSharedPage,
+  type PageRequest,
+  type PageResult,
+  type SharedPage,
+} from './pull.ts';
 
 export interface FeedUpkeepOptions {
   readonly pool: pg.Pool;
@@ -52,6 +59,12 @@ export class FeedUpkeep implements Service {
       for (const storeId of storeIds) this.#cursors.note(storeId, request.cursor.pos);
     }
     return answer;
+  }
+
+  /** Of a store that is served with a page that was read before it asked. */
+  async hasOwn(request: PageRequest): Promise<boolean> {
+    if (request.cursor !== undefined) this.#cursors.note(request.storeId, request.cursor.pos);
+    return await hasOwnRecords(this.#options.pool, request);
   }
 
   start(): void {

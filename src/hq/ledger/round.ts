@@ -72,8 +72,9 @@ export async function ledgerRound(
       pool,
       async (tx) => {
         // A process that stops here must not hold the lock for ever; a plan made for few rows must not be compiled.
+        // The ledger rests so that it takes a fifth of one core: helpers of its own would take the other cores as well.
         await tx.query(
-          `set local idle_in_transaction_session_timeout = 10000; set local jit = off;
+          `set local idle_in_transaction_session_timeout = 10000; set local jit = off; set local max_parallel_workers_per_gather = 0;
            set local lock_timeout = ${TURN_TIMEOUT_MS};
            lock table possync.ledger_lock in exclusive mode${inTurn ? '' : ' nowait'}`,
         );

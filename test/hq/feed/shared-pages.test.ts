@@ -2,7 +2,13 @@
 import assert from 'node:assert/strict';
 import { Joint } from '../../../src/core/joint.ts';
 import { toPossyncError } from '../../../src/core/classify.ts';
-import { readPage, readSharedPage, type PageRequest, type SharedPage } from '../../../src/hq/feed/pull.ts';
+import {
+  hasOwnRecords,
+  readPage,
+  readSharedPage,
+  type PageRequest,
+  type SharedPage,
+} from '../../../src/hq/feed/pull.ts';
 import { SharedPages } from '../../../src/hq/feed/shared-pages.ts';
 import { Gate } from '../../../src/hq/gate.ts';
 import { seal } from '../../support/feed.ts';
@@ -41,6 +47,7 @@ describe('a page for many stores', () => {
         statements += 1;
         return shared(request, storeIds);
       },
+      hasOwn: (request) => hasOwnRecords(hq.pool, request),
     });
 
   const textOf = async (pages: SharedPages, request: PageRequest): Promise<string> => {
