@@ -109,7 +109,7 @@ async function fallRun(
     afterMs: goneAt,
     timeoutMs: GREEN_TIMEOUT_MS,
   });
-  const { refusedOnce, refusedMore }: Lights = await fleet.process.ask('lights');
+  const { refusedOnce, refusedMore, ends }: Lights = await fleet.process.ask('lights');
   const cpu = cpuMs(pid);
   return {
     'HQ away s': (serving - begunAt) / 1_000,
@@ -119,6 +119,8 @@ async function fallRun(
     'stopping s': (goneAt - begunAt) / 1_000,
     'refused once': refusedOnce,
     'refused twice': refusedMore,
+    // Attempts that a store gave up after five seconds: no refusal, and no better for it.
+    'given up': ends['PS-WS-SILENT'] ?? 0,
     'serve us a store': (cpu * 1_000) / fleet.stores,
     'hq us a store': ((hq.server.cpuMs() - server) * 1_000) / fleet.stores,
     'serve MB': peakRssMb(pid),
