@@ -8,6 +8,9 @@ import type { Report } from './diagnose.ts';
 const text = z.string().max(20_000);
 const MAX_CHECKS = 1_000;
 const count = z.int().nonnegative();
+export const checkStatus = z.enum(['pass', 'warn', 'fail', 'skip', 'error']);
+/** How many checks ended how. */
+export const statusCounts = { pass: count, warn: count, fail: count, skip: count, error: count };
 /** Durations are measured, with fractions. */
 const milliseconds = z.number().nonnegative();
 
@@ -20,7 +23,7 @@ export const checkResultSchema: z.ZodType<CheckResult> = z.object({
   id: text,
   layer: z.enum(LAYERS),
   title: text,
-  status: z.enum(['pass', 'warn', 'fail', 'skip', 'error']),
+  status: checkStatus,
   code: code.exactOptional(),
   message: text,
   hint: text.exactOptional(),
@@ -39,14 +42,7 @@ export const reportSchema: z.ZodType<Report> = z
     /** JSON leaves it out where there is none. */
     store: z.object({ id: z.int(), code: text, name: text }).optional(),
     checks: z.array(checkResultSchema).max(MAX_CHECKS),
-    summary: z.object({
-      pass: count,
-      warn: count,
-      fail: count,
-      skip: count,
-      error: count,
-      durationMs: milliseconds,
-    }),
+    summary: z.object({ ...statusCounts, durationMs: milliseconds }),
     verdict: z.object({
       code: code.nullable(),
       check: text.nullable(),

@@ -1,5 +1,6 @@
 /** Documents of the commands that look after a machine, and the one of every failure. */
 import * as z from 'zod';
+import { checkStatus, statusCounts } from '../../diagnose/report-schema.ts';
 import { code, count, document, layer, logLine, storeCode, text } from './parts.ts';
 
 export const failure = document('possync.error/1', {
@@ -10,7 +11,7 @@ export const failure = document('possync.error/1', {
 export const checkLine = z.object({
   id: text,
   layer,
-  status: z.enum(['pass', 'warn', 'fail', 'skip', 'error']),
+  status: checkStatus,
   code: code.nullable(),
   target: text.nullable(),
   message: text,
@@ -27,14 +28,7 @@ export const diagnosis = document('possync.diagnose/1', {
   ran_as: text,
   target: text.nullable(),
   store: z.object({ id: z.int(), code: storeCode, name: text }).nullable(),
-  summary: z.object({
-    pass: count,
-    warn: count,
-    fail: count,
-    skip: count,
-    error: count,
-    duration_ms: z.number().nonnegative(),
-  }),
+  summary: z.object({ ...statusCounts, duration_ms: z.number().nonnegative() }),
   verdict: z.object({
     code: code.nullable(),
     check: text.nullable(),

@@ -5,6 +5,7 @@ import type { HqStatusView, HqStoreView, StatusWord } from '../../protocol/statu
 
 const WORDS: readonly StatusWord[] = ['pending_provisioning', 'active', 'offline', 'deactivated'];
 
+type HqReading = Reading<HqStatusView>;
 type Labels = Readonly<Record<string, string>>;
 
 const perStore =
@@ -12,7 +13,23 @@ const perStore =
   ({ stores }: HqStatusView): readonly Sample[] =>
     stores.flatMap((store) => of(store, { store: store.code }));
 
-export const HQ_READINGS: readonly Reading<HqStatusView>[] = [
+/** A moment of each store. */
+const momentOfStore = (name: string, help: string, at: (store: HqStoreView) => string | null): HqReading => ({
+  name,
+  help,
+  labels: ['store'],
+  of: perStore((store, labels) => secondsOf(at(store), labels)),
+});
+
+/** A number of each store; null = unknown. */
+const figureOfStore = (name: string, help: string, of: (store: HqStoreView) => number | null): HqReading => ({
+  name,
+  help,
+  labels: ['store'],
+  of: perStore((store, labels) => known(of(store), labels)),
+});
+
+export const HQ_READINGS: readonly HqReading[] = [
   {
     name: 'possync_hq_stores',
     help: 'Stores by the word that status has for them.',
@@ -45,72 +62,62 @@ export const HQ_READINGS: readonly Reading<HqStatusView>[] = [
       ),
     ),
   },
-  {
-    name: 'possync_hq_store_last_seen_timestamp_seconds',
-    help: 'When anything last came from the store over its WebSocket.',
-    labels: ['store'],
-    of: perStore((store, labels) => secondsOf(store.connection.last_frame_at, labels)),
-  },
-  {
-    name: 'possync_hq_store_last_sync_timestamp_seconds',
-    help: 'The last success of the store in either direction.',
-    labels: ['store'],
-    of: perStore((store, labels) => secondsOf(store.last_sync_at, labels)),
-  },
-  {
-    name: 'possync_hq_store_last_sale_timestamp_seconds',
-    help: 'When the last sale of the store arrived.',
-    labels: ['store'],
-    of: perStore((store, labels) => secondsOf(store.last_sale_at, labels)),
-  },
-  {
-    name: 'possync_hq_store_last_z_report_timestamp_seconds',
-    help: 'When the last Z report of the store arrived.',
-    labels: ['store'],
-    of: perStore((store, labels) => secondsOf(store.types.z_report?.last_success_at ?? null, labels)),
-  },
-  {
-    name: 'possync_hq_store_queue_entries',
-    help: 'Store transactions that wait in the store, as it last said; while red they can only have grown.',
-    labels: ['store'],
-    of: perStore((store, labels) => known(store.upstream.queued, labels)),
-  },
-  {
-    name: 'possync_hq_store_queue_oldest_timestamp_seconds',
-    help: 'When the oldest of them was captured; absent while nothing waits.',
-    labels: ['store'],
-    of: perStore((store, labels) => secondsOf(store.upstream.oldest_at, labels)),
-  },
+  momentOfStore(
+    'possync_hq_store_last_seen_timestamp_seconds',
+    'When anything last came from the store over its WebSocket.',
+    (store) => store.connection.last_frame_at,
+  ),
+  momentOfStore(
+    'possync_hq_store_last_sync_timestamp_seconds',
+    'The last success of the store in either direction.',
+    (store) => store.last_sync_at,
+  ),
+  momentOfStore(
+    'possync_hq_store_last_sale_timestamp_seconds',
+    'When the last sale of the store arrived.',
+    (store) => store.last_sale_at,
+  ),
+  momentOfStore(
+    'possync_hq_store_last_z_report_timestamp_seconds',
+    'When the last Z report of the store arrived.',
+    (store) => store.types.z_report?.last_success_at ?? null,
+  ),
+  figureOfStore(
+    'possync_hq_store_queue_entries',
+    'Store transactions that wait in the store, as it last said; while red they can only have grown.',
+    (store) => store.upstream.queued,
+  ),
+  momentOfStore(
+    'possync_hq_store_queue_oldest_timestamp_seconds',
+    'When the oldest of them was captured; absent while nothing waits.',
+    (store) => store.upstream.oldest_at,
+  ),
   {
     name: 'possync_hq_store_stalled',
     help: '1 while the store is connected and its queue does not move.',
     labels: ['store'],
     of: perStore((store, labels) => (isServing(store) ? [{ value: store.stalled ? 1 : 0, labels }] : [])),
   },
-  {
-    name: 'possync_hq_store_parked_records',
-    help: 'Entries of the store that HQ could not apply and keeps aside.',
-    labels: ['store'],
-    of: perStore((store, labels) => known(store.upstream.parked, labels)),
-  },
-  {
-    name: 'possync_hq_store_findings',
-    help: 'What does not add up in what the store sent (possync ledger).',
-    labels: ['store'],
-    of: perStore((store, labels) => known(store.findings, labels)),
-  },
-  {
-    name: 'possync_hq_store_cursor_lag',
-    help: "Changes of HQ's feed that the store does not have yet.",
-    labels: ['store'],
-    of: perStore((store, labels) => known(store.downstream.pending, labels)),
-  },
-  {
-    name: 'possync_hq_store_token_expiry_timestamp_seconds',
-    help: "When the store's credential ends; absent where it does not.",
-    labels: ['store'],
-    of: perStore((store, labels) => secondsOf(store.token?.expires_at ?? null, labels)),
-  },
+  figureOfStore(
+    'possync_hq_store_parked_records',
+    'Entries of the store that HQ could not apply and keeps aside.',
+    (store) => store.upstream.parked,
+  ),
+  figureOfStore(
+    'possync_hq_store_findings',
+    'What does not add up in what the store sent (possync ledger).',
+    (store) => store.findings,
+  ),
+  figureOfStore(
+    'possync_hq_store_cursor_lag',
+    "Changes of HQ's feed that the store does not have yet.",
+    (store) => store.downstream.pending,
+  ),
+  momentOfStore(
+    'possync_hq_store_token_expiry_timestamp_seconds',
+    "When the store's credential ends; absent where it does not.",
+    (store) => store.token?.expires_at ?? null,
+  ),
   {
     name: 'possync_hq_tls_expiry_timestamp_seconds',
     help: 'When the first of the certificates in use ends; absent without TLS.',
