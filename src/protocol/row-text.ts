@@ -63,12 +63,22 @@ export function sectionsOf(body: string): Section[] | undefined {
     for (let left = n; left > 0; left -= 1) {
       const rowEnd = layout === JSON_LAYOUT ? body.indexOf('\n', at) : endOfRow(body, at);
       if (rowEnd < 0) return undefined;
-      rows.push(body.slice(at, rowEnd));
+      const row = body.slice(at, rowEnd);
+      if (layout !== JSON_LAYOUT && !isRow(row)) return undefined;
+      rows.push(row);
       at = rowEnd + 1;
     }
     sections.push({ table: name.join(' '), layout, inserted: op === 'I', rows });
   }
   return sections;
+}
+
+/**
+ * What stands between the parentheses is read by itself later. Were one of them a quote, it would be missing there: what
+ * was inside quotes would be outside, and a line feed in it would begin a row of COPY that nobody has looked at.
+ */
+function isRow(row: string): boolean {
+  return row.startsWith('(') && row.endsWith(')');
 }
 
 /** A line feed inside quotes belongs to the row; quotes inside quotes are doubled, so their number tells. */
