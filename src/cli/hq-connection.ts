@@ -3,6 +3,7 @@ import { PossyncError } from '../core/errors.ts';
 import type { ProxySettings } from '../core/proxy.ts';
 import { readCredential, type StoreCredential } from '../store/credential.ts';
 import { clientFor } from '../store/link/client-for.ts';
+import { allowSlowAddresses } from '../store/link/http-exchange.ts';
 import type { HqClient } from '../store/link/hq-client.ts';
 import type { Context } from './context.ts';
 
@@ -20,6 +21,7 @@ export async function connectToHq(context: Context): Promise<HqConnection> {
     throw new PossyncError('PS-NOT-ENROLLED', 'this store has no credential', {
       why: `there is none in ${config.stateDir}`,
     });
+  allowSlowAddresses();
   const client = clientFor(credential, {
     hqUrl: config.hqUrl,
     caFile: config.tlsCaFile,

@@ -8,7 +8,6 @@
  *
  * Sales never wait for any of it: it could be killed at any line, and what it did not finish it does again.
  */
-import { setDefaultAutoSelectFamilyAttemptTimeout } from 'node:net';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { systemClock } from '../core/clock.ts';
@@ -31,7 +30,7 @@ import { helloFrame } from './hello.ts';
 import { readInstance } from './instance.ts';
 import { clientFor } from './link/client-for.ts';
 import type { HqClient } from './link/hq-client.ts';
-import { CONNECT_MS } from './link/http-exchange.ts';
+import { allowSlowAddresses } from './link/http-exchange.ts';
 import { Link } from './link/link.ts';
 import { Puller } from './link/puller.ts';
 import { Prechecks } from './link/precheck.ts';
@@ -59,8 +58,7 @@ const STATUS_LISTEN_DEFAULT = { host: '127.0.0.1', port: 3002 } as const;
 /** Starts the daemon; throws PS-DB-…, PS-DAEMON-TWICE. HQ may be away, and the store may not be enrolled yet. */
 export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon> {
   const { databaseUrl } = options;
-  // Node's 250 ms per address gives up on the right one where the line is slow.
-  setDefaultAutoSelectFamilyAttemptTimeout(CONNECT_MS);
+  allowSlowAddresses();
   if (options.migrate === true) await migrate('store', databaseUrl, (db) => installTriggers(db, 'store'));
   const pool = createPool({ url: databaseUrl, applicationName: 'possync store', max: POOL_SIZE });
   try {

@@ -33,6 +33,7 @@ import {
   type StoreCredential,
 } from './credential.ts';
 import { readInstance } from './instance.ts';
+import { allowSlowAddresses } from './link/http-exchange.ts';
 import { HqClient } from './link/hq-client.ts';
 import { readStoreIdentity } from './outbox/identity.ts';
 import { bindStore, isUntouched, refuseReplacement } from './binding.ts';
@@ -177,6 +178,7 @@ async function enrolAt(
 ): Promise<{ credential: StoreCredential; answer: EnrolAnswer }> {
   // The daemon may run in another directory.
   const ca = caFile === undefined ? undefined : isAbsolute(caFile) ? caFile : resolve(caFile);
+  allowSlowAddresses();
   const client = new HqClient({
     url: hqUrl,
     software: SOFTWARE,

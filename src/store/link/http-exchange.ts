@@ -1,6 +1,7 @@
 /** One HTTP request to HQ and its whole answer: bounded, compressed both ways, every failure named. */
 import http from 'node:http';
 import https from 'node:https';
+import { setDefaultAutoSelectFamilyAttemptTimeout } from 'node:net';
 import { promisify } from 'node:util';
 import zlib from 'node:zlib';
 import { PossyncError } from '../../core/errors.ts';
@@ -33,6 +34,14 @@ export interface Answer {
 
 /** The kernel sends three SYNs in it; a longer wait would keep the light uncertain. */
 export const CONNECT_MS = 5_000;
+
+/**
+ * For every socket of this process, also a proxy's or a WebSocket's: Node gives up on an address after 250 ms, which is
+ * the right one where the line is slow.
+ */
+export function allowSlowAddresses(): void {
+  setDefaultAutoSelectFamilyAttemptTimeout(CONNECT_MS);
+}
 
 /**
  * Sends it, and sends it a second time where the socket was reused and HQ had closed it meanwhile: every request of
