@@ -67,7 +67,7 @@ export class Renewal implements Service {
 
   start(): void {
     this.#stopping = new AbortController();
-    this.#plan(Math.min(LEFT_BEHIND_MS, this.#options.lookMs ?? LOOK_MS));
+    this.#planSoon();
   }
 
   async stop(): Promise<void> {
@@ -85,7 +85,12 @@ export class Renewal implements Service {
   /** The credential in use has a rotation that is not finished: whoever began it gets a moment to end it. */
   unfinished(): void {
     this.#lookSoon = true; // also where it is seen while we are at work on it ourselves, and that fails
-    if (this.#running === undefined && !this.#stopping.signal.aborted) this.#plan(LEFT_BEHIND_MS);
+    if (this.#running === undefined && !this.#stopping.signal.aborted) this.#planSoon();
+  }
+
+  /** When what was left behind may be taken up, or earlier: never later than a look would be anyway. */
+  #planSoon(): void {
+    this.#plan(Math.min(LEFT_BEHIND_MS, this.#options.lookMs ?? LOOK_MS));
   }
 
   #plan(afterMs: number): void {
@@ -102,12 +107,8 @@ export class Renewal implements Service {
       this.#running = undefined;
       if (this.#stopping.signal.aborted) return;
       if (this.#order !== undefined) this.#begin();
-      else
-        this.#plan(
-          this.#lookSoon || this.#unfinished !== undefined
-            ? LEFT_BEHIND_MS
-            : (this.#options.lookMs ?? LOOK_MS),
-        );
+      else if (this.#lookSoon || this.#unfinished !== undefined) this.#planSoon();
+      else this.#plan(this.#options.lookMs ?? LOOK_MS);
     });
   }
 
