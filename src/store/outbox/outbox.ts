@@ -194,8 +194,9 @@ export class Outbox {
   async hasUrgent(): Promise<boolean> {
     const { urgent } = await queryOne<{ urgent: boolean }>(
       this.#pool,
-      `select exists (select from possync.outbox o join possync.sending d on (o.epoch, o.seq) > (d.epoch, d.seq)
-                       where o.high)
+      `select exists (select from possync.sending d
+                       cross join lateral (select from possync.outbox o
+                                            where o.high and (o.epoch, o.seq) > (d.epoch, d.seq) limit 1) o)
               or exists (select from possync.raw r where r.high) as urgent`,
     );
     return urgent;

@@ -131,17 +131,23 @@ async function keepsAllAfter(
  */
 export async function movePosition(tx: Queryable, to: Position): Promise<void> {
   await tx.query(
-    `with before as materialized (select d.epoch, d.seq from possync.sending d),
-     passed as (
-       select 1 as sign, o.high, o.types, count(*) as n, sum(o.bytes) as bytes
-         from before d join possync.outbox o
-           on (o.epoch, o.seq) > (d.epoch, d.seq) and (o.epoch, o.seq) <= ($1::int, $2::bigint)
-        group by o.high, o.types
+    `with way as (
+       select 1 as sign, d.epoch as from_epoch, d.seq as from_seq, $1::int as to_epoch, $2::bigint as to_seq
+         from possync.sending d where (d.epoch, d.seq) <= ($1::int, $2::bigint)
        union all
-       select -1, o.high, o.types, count(*), sum(o.bytes)
-         from before d join possync.outbox o
-           on (o.epoch, o.seq) <= (d.epoch, d.seq) and (o.epoch, o.seq) > ($1::int, $2::bigint)
-        group by o.high, o.types),
+       select -1, $1::int, $2::bigint, d.epoch, d.seq
+         from possync.sending d where (d.epoch, d.seq) > ($1::int, $2::bigint)),
+     passed as (
+       select w.sign, o.high, o.types, o.n, o.bytes
+         from way w
+        cross join lateral generate_series(w.from_epoch, w.to_epoch) e (epoch)
+        cross join lateral (
+          select x.high, x.types, count(*) as n, sum(x.bytes) as bytes
+            from possync.outbox x
+           where x.epoch = e.epoch
+             and x.seq > case when e.epoch = w.from_epoch then w.from_seq else 0 end
+             and x.seq <= case when e.epoch = w.to_epoch then w.to_seq else 9223372036854775807 end
+           group by x.high, x.types) o),
      counted as (
        select w.what, sum(w.n * e.sign)::bigint as n
          from passed e
