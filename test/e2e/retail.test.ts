@@ -170,13 +170,16 @@ async function assertDailyTotals(
 /** Every Z report agrees with the baskets of its session, and nothing is to be acted upon. */
 async function assertLedger(chain: Chain): Promise<void> {
   assert.ok(await settleLedgerInTurn(chain.hq, AbortSignal.timeout(SETTLE_MS)));
-  const { rows } = await chain.hq.query<{ state: string; reports: number }>(
-    `select coalesce(l.state, 'unknown') as state, count(*) as reports
-       from public.z_reports z left join possync.ledger_z l on l.store_id = z.store_id and l.z_id = z.id group by l.state`,
+  const { rows } = await chain.hq.query<{ state: string; reports: number; why: unknown }>(
+    `select coalesce(l.state, 'unknown') as state, count(*) as reports, min(f.detail::text) as why
+       from public.z_reports z left join possync.ledger_z l on l.store_id = z.store_id and l.z_id = z.id
+       left join possync.findings f on f.store_id = z.store_id and f.scope like '%' || z.session_id || '%'
+      group by l.state`,
   );
   assert.deepEqual(
     rows.map(({ state }) => state),
     ['complete'],
+    JSON.stringify(rows),
   );
   const found = (await ledgerFindings(chain.hq)).filter(({ note }) => !note);
   assert.deepEqual(found.slice(0, 5), [], `${found.length} findings`);

@@ -1,7 +1,7 @@
 /**
  * One round of the ledger: judges what is marked, in one transaction.
  *
- *   lock ─▶ snapshot ─▶ marks ─▶ sessions: sums, Z states ─┬─▶ receipts of the registers
+ *   locks ─▶ snapshot ─▶ marks ─▶ sessions: sums, Z states ─┬─▶ receipts of the registers
  *                                                          ├─▶ Z numbers of the registers
  *                                                          ├─▶ open sessions of users and registers
  *                                                          └─▶ ZZ reports that list these Z reports
@@ -13,7 +13,9 @@
  */
 import type pg from 'pg';
 import { sqlstateOf } from '../../core/classify.ts';
+import { holdPartitions } from '../../db/hold-partitions.ts';
 import { withTransaction } from '../../db/transaction.ts';
+import { ENTITIES } from '../../protocol/entities.ts';
 import {
   keysOf,
   readDeadSessions,
@@ -78,6 +80,7 @@ export async function ledgerRound(
            set local lock_timeout = ${TURN_TIMEOUT_MS};
            lock table possync.ledger_lock in exclusive mode${inTurn ? '' : ' nowait'}`,
         );
+        await holdPartitions(tx, ENTITIES);
         const marks = await readMarks(tx, storeId);
         if (marks.ids.length === 0) return { result: 'idle', ...NOTHING };
         await judge(tx, marks);
