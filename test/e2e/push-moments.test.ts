@@ -98,8 +98,9 @@ describe('a daemon that dies in a push', function () {
   const untilQuiet = async (): Promise<void> => {
     await until(
       async () => {
-        const { sealed, acked, atHq } = await positions(hq, store);
+        // Raw rows first: what is sealed between the two looks is then in the positions.
         const raw = (await store.pool.query('select from possync.raw')).rowCount;
+        const { sealed, acked, atHq } = await positions(hq, store);
         return raw === 0 && sealed === atHq && acked === sealed;
       },
       { what: 'everything is at HQ, and the store knows it', timeoutMs: LONG_MS },
