@@ -1,15 +1,12 @@
 /** What weeks of refused and parked entries write into the log of a store: the real lines in a real file, with time in hand. */
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { ErrorCode } from '../../src/core/errors.ts';
-import { openLog } from '../../src/core/log-output.ts';
 import type { Log } from '../../src/core/log.ts';
 import { HqRefusal } from '../../src/store/link/hq-client.ts';
 import { PushLog } from '../../src/store/push-log.ts';
 import { HandClock } from '../support/hand-clock.ts';
 import { memoryLog } from '../support/memory-log.ts';
+import { playLog, type PlayedLog } from '../support/played-log.ts';
 
 const DAY_MS = 86_400_000;
 const DAYS = 2;
@@ -24,38 +21,23 @@ const refused = (code: ErrorCode): HqRefusal =>
 
 describe('the log of pushes that HQ refuses', function () {
   this.timeout(60_000);
-  let dir: string;
-  beforeEach(async () => {
-    dir = await mkdtemp(join(tmpdir(), 'possync-push-log-'));
-  });
-  afterEach(async () => {
-    await rm(dir, { recursive: true });
-  });
 
   /** Refusals of two codes in turn, and something parked each time; what is written, and how often it was tried. */
   async function play(
     sayOf: (clock: HandClock, log: Log) => Pick<PushLog, 'failed' | 'parked' | 'round'>,
-  ): Promise<{ bytes: number; lines: string[]; tries: number }> {
-    const clock = new HandClock();
-    const path = join(dir, 'store-server.log');
-    const { log, close } = openLog({
-      file: { path },
-      level: 'info',
-      fields: { role: 'store', ver: '1.0.0' },
-    });
-    const say = sayOf(clock, log);
+  ): Promise<PlayedLog & { tries: number }> {
     let tries = 0;
-    while (clock.now() < DAYS * DAY_MS) {
-      tries += 1;
-      say.failed(refused(tries % 2 === 0 ? 'PS-UP-BREAKER' : 'PS-HQ-NOTREADY'), TRY_MS);
-      say.parked([tries]);
-      say.round();
-      clock.advance(TRY_MS);
-    }
-    await close();
-    let bytes = 0;
-    for (const name of await readdir(dir)) bytes += (await stat(join(dir, name))).size;
-    return { bytes, tries, lines: (await readFile(path, 'utf8')).trim().split('\n') };
+    const played = await playLog((clock, log) => {
+      const say = sayOf(clock, log);
+      while (clock.now() < DAYS * DAY_MS) {
+        tries += 1;
+        say.failed(refused(tries % 2 === 0 ? 'PS-UP-BREAKER' : 'PS-HQ-NOTREADY'), TRY_MS);
+        say.parked([tries]);
+        say.round();
+        clock.advance(TRY_MS);
+      }
+    });
+    return { ...played, tries };
   }
 
   it('keeps to a megabyte a day, and its lines say how many they stand for', async () => {

@@ -1,17 +1,14 @@
 /** What weeks without a line write into the log: the real machine, backoff, reporter and log file, with time in hand. */
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { backoffDelay } from '../../../src/core/backoff.ts';
 import { PossyncError } from '../../../src/core/errors.ts';
-import { openLog } from '../../../src/core/log-output.ts';
 import type { Log } from '../../../src/core/log.ts';
 import { failureOf } from '../../../src/store/link/failure.ts';
 import { BACKOFF } from '../../../src/store/link/link.ts';
 import { LinkReporter } from '../../../src/store/link/link-reporter.ts';
 import { INITIAL, step, type LinkEvent, type LinkState } from '../../../src/store/link/state.ts';
-import { HandClock } from '../../support/hand-clock.ts';
+import type { HandClock } from '../../support/hand-clock.ts';
+import { playLog, type PlayedLog } from '../../support/played-log.ts';
 import { randomFor } from '../../support/random.ts';
 
 const DAY_MS = 86_400_000;
@@ -25,46 +22,31 @@ type Report = (before: LinkState, after: LinkState) => void;
 
 describe('the log of an outage', function () {
   this.timeout(60_000);
-  let dir: string;
   const rnd = randomFor('outage log');
-  beforeEach(async () => {
-    dir = await mkdtemp(join(tmpdir(), 'possync-outage-'));
-  });
-  afterEach(async () => {
-    await rm(dir, { recursive: true });
-  });
 
   /** Plays these days; `life` is what one attempt meets, and how long until the next event. */
   async function play(
     reporterOf: (clock: HandClock, log: Log) => Report,
     life: (state: LinkState) => { event: LinkEvent; afterMs: number },
-  ): Promise<{ bytes: number; lines: string[]; attempts: number }> {
-    const clock = new HandClock();
-    const path = join(dir, 'store-server.log');
-    const { log, close } = openLog({
-      file: { path },
-      level: 'info',
-      fields: { role: 'store', ver: '1.0.0' },
-    });
-    const report = reporterOf(clock, log);
+  ): Promise<PlayedLog & { attempts: number }> {
     let attempts = 0;
-    let state = INITIAL;
-    const dispatch = (event: LinkEvent): void => {
-      const before = state;
-      ({ state } = step(before, event));
-      report(before, state);
-    };
-    dispatch({ type: 'start' });
-    while (clock.now() < DAYS * DAY_MS) {
-      const { event, afterMs } = life(state);
-      clock.advance(afterMs);
-      if (event.type === 'due') attempts += 1;
-      dispatch(event);
-    }
-    await close();
-    let bytes = 0;
-    for (const name of await readdir(dir)) bytes += (await stat(join(dir, name))).size;
-    return { bytes, attempts, lines: (await readFile(path, 'utf8')).trim().split('\n') };
+    const played = await playLog((clock, log) => {
+      const report = reporterOf(clock, log);
+      let state = INITIAL;
+      const dispatch = (event: LinkEvent): void => {
+        const before = state;
+        ({ state } = step(before, event));
+        report(before, state);
+      };
+      dispatch({ type: 'start' });
+      while (clock.now() < DAYS * DAY_MS) {
+        const { event, afterMs } = life(state);
+        clock.advance(afterMs);
+        if (event.type === 'due') attempts += 1;
+        dispatch(event);
+      }
+    });
+    return { ...played, attempts };
   }
 
   const quiet = (clock: HandClock, log: Log): Report => {
