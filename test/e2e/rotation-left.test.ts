@@ -1,10 +1,10 @@
 /** A rotation whose confirmation was lost is ended by the daemon within minutes, not at its next look an hour later. */
 import assert from 'node:assert/strict';
 import { memoryLog } from '../support/memory-log.ts';
-import { readCredential } from '../../src/store/credential.ts';
-import { Renewal } from '../../src/store/renewal.ts';
+import { readCredential, type StoreCredential } from '../../src/store/credential.ts';
+import { Renewal, type RenewalOptions } from '../../src/store/renewal.ts';
 import { TestHq, TestStore } from '../support/chain.ts';
-import { possync } from '../support/cli.ts';
+import { possync, type CliResult } from '../support/cli.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { HandClock } from '../support/hand-clock.ts';
 import { until } from '../support/until.ts';
@@ -40,7 +40,7 @@ describe('a rotation that was left open', function () {
     await hq.close();
   });
 
-  const renewalOn = (clock: HandClock): Renewal =>
+  const renewalOn = (clock: HandClock, rotated: NonNullable<RenewalOptions['rotated']>): Renewal =>
     new Renewal({
       stateDir: store.stateDir,
       clock,
@@ -49,25 +49,42 @@ describe('a rotation that was left open', function () {
       proxies: undefined,
       caFile: undefined,
       takeUp: async () => {
-        const credential = await readCredential(store.stateDir);
-        return { kid: credential?.kid ?? null, in_band: false, indicator: 'green' };
+        const { kid } = await credential();
+        return { kid, in_band: false, indicator: 'green' };
       },
       report: () => undefined,
       certificate: () => null,
+      rotated,
     });
-  /** Begins one that is to end the old credential at once, and loses HQ's answer that the new one is in force. */
-  const leave = async (): Promise<{ old: string; fresh: string }> => {
-    const old = (await readCredential(store.stateDir))?.kid ?? '';
-    proxy.dropNextAnswer(/POST \/api\/v1\/tokens\/rotations\/[0-9a-f-]+\/confirm/);
-    const { code, stderr } = await possync(['token', 'rotate', '--revoke-old-now'], {
+  const credential = async (): Promise<StoreCredential> =>
+    (await readCredential(store.stateDir)) ?? assert.fail('the store has no credential');
+  const rotate = (args: readonly string[], hqPort = hq.port): Promise<CliResult> =>
+    possync(['token', 'rotate', ...args], {
       env: {
         DATABASE_URL: store.database.url,
         POSSYNC_STATE_DIR: store.stateDir,
-        SYNC_HQ_URL: `http://127.0.0.1:${proxy.port}`,
+        SYNC_HQ_URL: `http://127.0.0.1:${hqPort}`,
       },
     });
+  /** Begins one that is to end the old credential at once, and loses HQ's answer that the new one is in force. */
+  const leave = async (): Promise<{ old: string; fresh: string }> => {
+    const { kid: old, rotation: before } = await credential();
+    assert.equal(before, undefined, 'no rotation is open yet');
+    const { dropped } = proxy;
+    // 69 is also what a request that did not get through in time ends with: the command goes on where it was.
+    const { code, stderr } = await until(
+      async () => {
+        proxy.dropNextAnswer(/POST \/api\/v1\/tokens\/rotations\/[0-9a-f-]+\/confirm/);
+        const ended = await rotate(['--revoke-old-now'], proxy.port);
+        return (proxy.dropped > dropped || ended.code !== 69) && ended;
+      },
+      { what: 'HQ’s answer to the confirmation is lost', timeoutMs: LONG_MS },
+    );
     assert.equal(code, 69, stderr);
-    return { old, fresh: (await readCredential(store.stateDir))?.kid ?? '' };
+    const { kid: fresh, rotation } = await credential();
+    assert.notEqual(fresh, old);
+    assert.equal(rotation?.old_kid, old, 'the rotation is still open on disk');
+    return { old, fresh };
   };
   const stateOf = async (kid: string): Promise<string | undefined> =>
     (
@@ -79,12 +96,15 @@ describe('a rotation that was left open', function () {
   const minute = async (clock: CountingClock): Promise<void> => {
     const { planned } = clock;
     clock.advance(MINUTE_MS);
-    await until(() => clock.planned > planned, { what: 'the look is over', timeoutMs: LONG_MS });
+    await until(() => clock.planned > planned, { what: 'the look is over', timeoutMs: 2 * LONG_MS });
   };
 
   it('by a command is ended by the daemon within two minutes of taking the new credential up', async () => {
     const clock = new CountingClock();
-    const renewal = renewalOn(clock);
+    let failed = 0;
+    const renewal = renewalOn(clock, (result) => {
+      if (result === 'failed') failed += 1;
+    });
     renewal.start();
     await minute(clock); // the first look finds nothing to do, the next one is an hour away
     const { old, fresh } = await leave();
@@ -92,21 +112,21 @@ describe('a rotation that was left open', function () {
     renewal.unfinished();
     await minute(clock); // whoever began it may still be at work
     assert.equal(await stateOf(old), 'retiring');
-    clock.advance(MINUTE_MS);
-    await until(async () => (await stateOf(old)) === 'revoked', {
-      what: 'the old credential has ended',
-      timeoutMs: LONG_MS,
-    });
+    await minute(clock);
+    // One that did not get through to HQ in time is tried again with the next look.
+    for (let seen = 0; failed > seen && failed < 5;) {
+      seen = failed;
+      await minute(clock);
+    }
+    assert.deepEqual([await stateOf(old), await stateOf(fresh)], ['revoked', 'active']);
+    assert.equal((await credential()).rotation, undefined);
     await renewal.stop();
-    assert.equal((await readCredential(store.stateDir))?.rotation, undefined);
   });
 
   it('is ended at once by the same command, and also by one that would not have rotated', async () => {
     for (const args of [['--revoke-old-now'], ['--if-expires-within', '1s']]) {
       const { old, fresh } = await leave();
-      const { code, stdout, stderr } = await possync(['token', 'rotate', ...args], {
-        env: { DATABASE_URL: store.database.url, POSSYNC_STATE_DIR: store.stateDir },
-      });
+      const { code, stdout, stderr } = await rotate(args);
       assert.equal(code, 0, stdout + stderr);
       assert.deepEqual([await stateOf(old), await stateOf(fresh)], ['revoked', 'active']);
     }
