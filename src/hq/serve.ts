@@ -93,7 +93,7 @@ export async function startHq(options: HqOptions): Promise<RunningHq> {
       clock,
       log: unencrypted ? log.child({ unencrypted }) : log,
       hello: greet,
-      hinted: () => watch?.metrics.hinted(),
+      hinted: (waitedMs) => watch?.metrics.hinted(waitedMs),
       authenticate: async (bearer, address) => {
         const caller = await guard.credential(bearer, address, (known) => authenticate(pool, known));
         await confirmFirstUse(pool, caller);

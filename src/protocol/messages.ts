@@ -234,6 +234,8 @@ export const pageSchema = z.object({
   closing: z.boolean(),
   /** Nonce of the round that `head` ends. */
   nonce: uuid,
+  /** When that round was sealed, by HQ's clock in milliseconds since 1970; an older HQ does not say. */
+  sealedAt: position.optional(),
   rows: z.array(z.tuple([shortText, z.string().max(2_000), position, document.nullable()])),
 });
 

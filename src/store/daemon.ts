@@ -115,7 +115,7 @@ class Daemon {
       onApplied: () => {
         this.#link.figuresChanged();
       },
-      onPull: (result, records, ms) => this.#metrics?.pulled(result, records, ms),
+      onPull: (pulled, ms) => this.#metrics?.pulled(pulled, ms, this.#link.hqNowMs),
       clock,
       log,
       ...(options.pullIntervalMs === undefined ? {} : { intervalMs: options.pullIntervalMs }),

@@ -225,6 +225,34 @@ describe('metrics', function () {
     assert.ok((later.get('possync_db_commit_duration_seconds_count') ?? 0) > commits);
   });
 
+  it('know how long a change of HQ took to be told and to be in place, and of which type it was', async () => {
+    const LAG = 'possync_apply_lag_seconds';
+    const DEPARTMENTS = 'possync_pull_records_total{result="applied",type="department"}';
+    const before = await scrape(store.running.metricsUrl);
+    const begun = Date.now();
+    await hq.pool.query(
+      `insert into public.departments (id, code, name) values (gen_random_uuid(), 'LAG', 'Lag'), (gen_random_uuid(), 'LAG2', 'Lag 2')`,
+    );
+    const had = (name: string): number => before.get(name) ?? 0;
+    const after = await until(
+      async () => {
+        const series = await scrape(store.running.metricsUrl);
+        return series.get(DEPARTMENTS) === had(DEPARTMENTS) + 2 ? series : undefined;
+      },
+      { what: 'two departments are counted', timeoutMs: 30_000 },
+    );
+    assert.ok((after.get(`${LAG}_count`) ?? 0) > had(`${LAG}_count`));
+    const lag = (after.get(`${LAG}_sum`) ?? 0) - had(`${LAG}_sum`);
+    // Clocks of one machine: what the store takes for a difference between them is half a round trip at most.
+    assert.ok(lag >= 0 && lag <= (Date.now() - begun) / 1_000 + 1, `${lag} s`);
+    const told = await scrape(hq.running.watchUrl);
+    assert.equal(
+      told.get('possync_hq_notify_fanout_seconds_count'),
+      told.get('possync_hq_notifications_total{type="head"}'),
+    );
+    assert.ok((told.get('possync_hq_notify_fanout_seconds_sum') ?? -1) >= 0);
+  });
+
   it('say that the database is down while it is, and go on counting', async () => {
     await store.pool.query('alter table possync.link rename to link_hidden');
     try {

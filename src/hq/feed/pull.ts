@@ -42,6 +42,8 @@ export interface FeedPage {
   readonly head: number;
   readonly closing: boolean;
   readonly nonce: string;
+  /** When HQ sealed the round that `head` ends: milliseconds since 1970, by HQ's database. */
+  readonly sealedAt: number;
   readonly count: number;
   /** A JSON array of [type, pk, pos, doc | null]: never parsed here, numbers would lose digits. */
   readonly rows: string;
@@ -57,6 +59,7 @@ export type PageResult =
 interface DbPage {
   readonly head: number;
   readonly nonce: string;
+  readonly sealed_at: number;
   readonly standby: boolean;
   readonly known: boolean;
   readonly count: number;
@@ -73,7 +76,7 @@ const scan = (scope: string): string => `
 
 /** `rows`: the scans; `own`: one more column. */
 const pageStatement = (rows: string, own = ''): string => `
-select h.pos as head, r.nonce, pg_is_in_recovery() as standby,
+select h.pos as head, r.nonce, (extract(epoch from r.sealed_at) * 1000)::bigint as sealed_at, pg_is_in_recovery() as standby,
        ($4::bigint is null or exists (select from possync.rounds c where c.head = $4::bigint and c.nonce = $5::uuid))
        and ($6::bigint is null or exists (select from possync.rounds s where s.head = $6::bigint and s.nonce = $7::uuid))
          as known,
@@ -161,12 +164,13 @@ function resultOf({ from, limit, cursor, seen }: Asked, page: DbPage | undefined
     head: page.head,
     closing,
     nonce: page.nonce,
+    sealedAt: page.sealed_at,
     count: page.count,
     rows: page.rows,
   };
 }
 
 /** The body of a 200 answer (protocol/messages.ts pageSchema); a string, because the rows are text already. */
-export function pageBody({ from, to, head, closing, nonce, rows }: FeedPage): string {
-  return `{"from":${from},"to":${to},"head":${head},"closing":${closing},"nonce":${JSON.stringify(nonce)},"rows":${rows}}`;
+export function pageBody({ from, to, head, closing, nonce, sealedAt, rows }: FeedPage): string {
+  return `{"from":${from},"to":${to},"head":${head},"closing":${closing},"nonce":${JSON.stringify(nonce)},"sealedAt":${sealedAt},"rows":${rows}}`;
 }

@@ -29,6 +29,7 @@ export class HqMetrics {
   readonly #pushSeconds;
   readonly #repeated;
   readonly #hints;
+  readonly #fanOut;
 
   constructor({ status, sockets }: HqMetricsOptions) {
     this.#metrics = new Metrics({
@@ -65,6 +66,10 @@ export class HqMetrics {
       'Hints to stores that there is something to pull.',
       ['type'],
     );
+    this.#fanOut = this.#metrics.histogram(
+      'possync_hq_notify_fanout_seconds',
+      'From this server knowing of a change to a hint on the line; ordinary ones are spread over seconds on purpose.',
+    );
   }
 
   request(path: string, status: number, ms: number): void {
@@ -79,8 +84,10 @@ export class HqMetrics {
     this.#repeated.inc(entries);
   }
 
-  hinted(): void {
+  /** A hint that has waited so long since this server knew of the change. */
+  hinted(waitedMs: number): void {
     this.#hints.inc({ type: 'head' });
+    this.#fanOut.observe(waitedMs / 1_000);
   }
 
   /** A batch that reached the inbox. */

@@ -4,32 +4,35 @@ import { spreadOf } from './link-rules.ts';
 
 interface Pending {
   pos: number;
+  readonly sinceMs: number;
   readonly cancel: () => void;
 }
 
 export class Hints {
   readonly #clock: Clock;
-  readonly #send: (storeId: number, pos: number) => void;
+  readonly #send: (storeId: number, pos: number, waitedMs: number) => void;
   readonly #pending = new Map<number, Pending>();
 
-  constructor(clock: Clock, send: (storeId: number, pos: number) => void) {
+  /** `send` hears how long the hint has waited for its turn: of several, the first one. */
+  constructor(clock: Clock, send: (storeId: number, pos: number, waitedMs: number) => void) {
     this.#clock = clock;
     this.#send = send;
   }
 
   hint(storeId: number, pos: number, urgent: boolean): void {
     const pending = this.#pending.get(storeId);
+    const nowMs = this.#clock.now();
     if (urgent) {
       this.forget(storeId);
-      this.#send(storeId, pos);
+      this.#send(storeId, pos, nowMs - (pending?.sinceMs ?? nowMs));
     } else if (pending !== undefined) {
       pending.pos = Math.max(pending.pos, pos);
     } else {
       const cancel = this.#clock.after(spreadOf(storeId), () => {
         this.#pending.delete(storeId);
-        this.#send(storeId, entry.pos);
+        this.#send(storeId, entry.pos, this.#clock.now() - nowMs);
       });
-      const entry: Pending = { pos, cancel };
+      const entry: Pending = { pos, sinceMs: nowMs, cancel };
       this.#pending.set(storeId, entry);
     }
   }

@@ -51,7 +51,7 @@ export interface SocketsOptions {
   /** A credential that comes over an open connection; it is in force when this resolves. */
   readonly authenticate: (bearer: string, address: string) => Promise<Caller>;
   /** A store was told that there is something to pull. */
-  readonly hinted?: () => void;
+  readonly hinted?: (waitedMs: number) => void;
   /** Another process has ordered these stores to rotate. */
   readonly ordered: (storeIds: readonly number[]) => void;
   /** A store says what came of such an order. */
@@ -90,9 +90,9 @@ export class StoreSockets implements Service {
   constructor(options: SocketsOptions) {
     const { pool, clock, log } = options;
     this.#options = options;
-    this.#hints = new Hints(clock, (storeId, pos) => {
+    this.#hints = new Hints(clock, (storeId, pos, waitedMs) => {
       this.send(storeId, { type: 'head', pos });
-      options.hinted?.();
+      options.hinted?.(waitedMs);
     });
     this.#book = new LinkBook({ pool, clock, log, server: this.server, connected: this.#connected });
     this.#told = new Joint((messages) => tellServers(pool, ...messages), clock, GATHER_MS);

@@ -156,6 +156,12 @@ export class Link implements Service {
     return this.#state.refused || this.#state.name === 'idle' ? undefined : this.#client;
   }
 
+  /** What HQ's clock says; unknown without a connection that has measured it. */
+  get hqNowMs(): number | undefined {
+    const skew = this.#socket?.skew;
+    return skew == null ? undefined : this.#options.clock.now() + skew.skewMs;
+  }
+
   snapshot(): LinkSnapshot {
     const { name, session, attempt, reason } = this.#state;
     return {

@@ -25,8 +25,8 @@ export interface PullerOptions {
   readonly log: Log;
   /** A round of HQ is in place. */
   readonly onApplied?: () => void;
-  /** A pull ended; `result` is one of PullResult's, or `error`. */
-  readonly onPull?: (result: PullResult['result'] | 'error', records: number, ms: number) => void;
+  /** A pull ended after so many milliseconds, with an exception = undefined. */
+  readonly onPull?: (pulled: PullResult | undefined, ms: number) => void;
   readonly intervalMs?: number;
   /** In [0, 1), for the spread of tries. */
   readonly random?: () => number;
@@ -184,16 +184,12 @@ export class Puller implements Service {
 
   async #timed(pull: () => Promise<PullResult>): Promise<PullResult> {
     const begun = performance.now();
-    const tell = (result: PullResult['result'] | 'error', records: number): void => {
-      this.#options.onPull?.(result, records, performance.now() - begun);
-    };
+    let pulled: PullResult | undefined;
     try {
-      const pulled = await pull();
-      tell(pulled.result, pulled.result === 'applied' ? pulled.records : 0);
+      pulled = await pull();
       return pulled;
-    } catch (error) {
-      tell('error', 0);
-      throw error;
+    } finally {
+      this.#options.onPull?.(pulled, performance.now() - begun);
     }
   }
 }

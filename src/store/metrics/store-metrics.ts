@@ -6,6 +6,7 @@ import type { Log } from '../../core/log.ts';
 import { Metrics, type Sample } from '../../core/metrics.ts';
 import { oncePer } from '../../core/shared-answer.ts';
 import type { StoreStatusView } from '../../protocol/status.ts';
+import type { PullResult } from '../mirror/mirror.ts';
 import type { LinkSnapshot } from '../link/link-snapshot.ts';
 import type { DaemonOptions } from '../options.ts';
 import type { StateName } from '../link/state.ts';
@@ -47,6 +48,7 @@ export class StoreMetrics extends LocalPort {
   readonly #pulls;
   readonly #pulledRecords;
   readonly #pullSeconds;
+  readonly #applyLag;
   readonly #rotations;
   readonly #commitSeconds;
   #state: StateName = 'idle';
@@ -85,8 +87,13 @@ export class StoreMetrics extends LocalPort {
     );
     this.#pulls = metrics.counter('possync_pull_rounds_total', 'Pulls from HQ.', ['result']);
     this.#pulledRecords = metrics.counter('possync_pull_records_total', 'Records of HQ put in place.', [
+      'type',
       'result',
     ]);
+    this.#applyLag = metrics.histogram(
+      'possync_apply_lag_seconds',
+      'From the moment HQ sealed its newest change, corrected by the difference of the clocks, to all in place here.',
+    );
     this.#pullSeconds = metrics.histogram(
       'possync_pull_duration_seconds',
       'From asking HQ to everything in place.',
@@ -139,10 +146,15 @@ export class StoreMetrics extends LocalPort {
     if (result !== 'error') this.#pushSeconds.observe(ms / 1_000);
   }
 
-  pulled(result: string, records: number, ms: number): void {
+  /** undefined: it threw. `hqNowMs`: what HQ's clock says now; unknown without a connection. */
+  pulled(pulled: PullResult | undefined, ms: number, hqNowMs: number | undefined): void {
+    const result = pulled?.result ?? 'error';
     this.#pulls.inc({ result });
-    if (records > 0) this.#pulledRecords.inc({ result }, records);
-    if (result === 'applied') this.#pullSeconds.observe(ms / 1_000);
+    if (pulled?.result !== 'applied') return;
+    for (const [type, records] of pulled.types) this.#pulledRecords.inc({ type, result }, records);
+    this.#pullSeconds.observe(ms / 1_000);
+    if (pulled.sealedAt !== undefined && hqNowMs !== undefined)
+      this.#applyLag.observe(Math.max(0, hqNowMs - pulled.sealedAt) / 1_000);
   }
 
   rotated(result: 'rotated' | 'failed'): void {

@@ -28,6 +28,8 @@ export interface ApplyResult {
   readonly pos: number;
   /** Staged records: changed, unchanged and removed ones. */
   readonly records: number;
+  /** By type: they add up to `records`. */
+  readonly types: ReadonlyMap<string, number>;
 }
 
 export class Applier {
@@ -60,10 +62,10 @@ export class Applier {
       );
       if (round.records >= LARGE_ROUND) await tx.query('select possync.analyze_staging()');
       if (round.everything) await this.#sweep(tx);
-      await this.#bring(tx, types);
+      const brought = await this.#bring(tx, types);
       await closeRound(tx, shape, round.records);
       await tx.query(truncate ? 'truncate possync.staging' : 'delete from possync.staging s');
-      return { pos: round.head, records: round.records };
+      return { pos: round.head, records: round.records, types: brought };
     });
   }
 
@@ -99,8 +101,8 @@ export class Applier {
     });
   }
 
-  /** Everything staged into its tables: documents parents first, removals children first. */
-  async #bring(tx: pg.PoolClient, types: ColumnTypes): Promise<void> {
+  /** Everything staged into its tables: documents parents first, removals children first. Returns how many of each type. */
+  async #bring(tx: pg.PoolClient, types: ColumnTypes): Promise<ReadonlyMap<string, number>> {
     const present = await stagedTypes(tx);
     for (const entity of this.#entities) {
       if (present.get(entity.type)?.documents !== true) continue;
@@ -113,6 +115,7 @@ export class Applier {
     for (const entity of this.#entities.toReversed()) {
       if (present.get(entity.type)?.removals === true) await this.#remove(tx, entity, types);
     }
+    return new Map([...present].map(([type, { records }]) => [type, records]));
   }
 
   async #sweep(tx: pg.PoolClient): Promise<void> {
@@ -174,11 +177,16 @@ async function lockStaging(tx: pg.PoolClient): Promise<boolean> {
   }
 }
 
-async function stagedTypes(
-  tx: pg.PoolClient,
-): Promise<ReadonlyMap<string, { documents: boolean; removals: boolean }>> {
-  const { rows } = await tx.query<{ entity: string; documents: boolean; removals: boolean }>(
-    `select s.entity, bool_or(s.doc is not null) as documents, bool_or(s.doc is null) as removals
+interface StagedType {
+  readonly entity: string;
+  readonly records: number;
+  readonly documents: boolean;
+  readonly removals: boolean;
+}
+
+async function stagedTypes(tx: pg.PoolClient): Promise<ReadonlyMap<string, StagedType>> {
+  const { rows } = await tx.query<StagedType & Record<string, unknown>>(
+    `select s.entity, count(*) as records, bool_or(s.doc is not null) as documents, bool_or(s.doc is null) as removals
        from possync.staging s group by s.entity`,
   );
   return new Map(rows.map((row) => [row.entity, row]));

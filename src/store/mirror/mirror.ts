@@ -16,7 +16,7 @@ import { PossyncError } from '../../core/errors.ts';
 import { downEntities, ENTITIES, tablesOf, type Entity } from '../../protocol/entities.ts';
 import { PULL_PAGE_ROWS } from '../../protocol/http.ts';
 import { pageSchema, type Page, type PullQuery } from '../../protocol/messages.ts';
-import { Applier } from './apply.ts';
+import { Applier, type ApplyResult } from './apply.ts';
 import { BlockerWatch } from './blocker.ts';
 import {
   noteApplyError,
@@ -37,7 +37,11 @@ export type PageAnswer =
 export type FetchPage = (query: PullQuery, signal: AbortSignal) => Promise<PageAnswer>;
 
 export type PullResult =
-  | { readonly result: 'applied'; readonly pos: number; readonly records: number }
+  | ({
+      readonly result: 'applied';
+      /** When HQ sealed it, by HQ's clock; unknown of what an earlier pull has staged. */ readonly sealedAt?:
+        number | undefined;
+    } & ApplyResult)
   /** The store has everything that HQ has sealed. */
   | { readonly result: 'nothing'; readonly pos: number }
   /** What answered shows an older HQ than was already seen; nothing was staged from it. */
@@ -113,7 +117,7 @@ export class Mirror {
       if (page.head < Math.max(state.seenHead, state.pos)) return { result: 'behind' };
       if (isNothing(page, state)) return { result: 'nothing', pos: state.pos };
       if (!(await stagePage(this.#pool, page, answer.text))) return { result: 'behind' };
-      if (page.closing) return this.#apply();
+      if (page.closing) return this.#apply(page.sealedAt);
     }
   }
 
@@ -132,7 +136,7 @@ export class Mirror {
     return seenNonce !== null && paged === seenHead ? this.#apply() : { result: 'nothing', pos };
   }
 
-  async #apply(): Promise<PullResult> {
+  async #apply(sealedAt?: number): Promise<PullResult> {
     const blocker = new BlockerWatch(this.#pool, this.#clock);
     for (let attempt = 1; ; attempt += 1) {
       try {
@@ -140,7 +144,7 @@ export class Mirror {
         const begun = (pid: number): void => {
           if (attempt > 1) blocker.begin(pid);
         };
-        return { result: 'applied', ...(await this.#applier.apply(this.#shape, begun)) };
+        return { result: 'applied', sealedAt, ...(await this.#applier.apply(this.#shape, begun)) };
       } catch (error) {
         const state = sqlstateOf(error);
         // No answer of the database, or its end: nothing is known to be wrong with what was downloaded.
