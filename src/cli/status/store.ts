@@ -84,7 +84,8 @@ export class StoreSide implements Side<StoreStatusView> {
   /** A daemon of a version that says less is asked no further: its database says the same in our words. */
   async #fromDaemon(): Promise<Told | undefined> {
     const answer = await askStatus(this.#socket);
-    const { data: view } = storeView.safeParse(answer?.document);
+    // One document in the life of this process: compiling a reader for it takes longer than reading it.
+    const { data: view } = storeView.safeParse(answer?.document, { jitless: true });
     if (answer === undefined || view === undefined) return undefined;
     const ours = this.#fingerprint !== undefined && answer.database === this.#fingerprint;
     return { view, ours };
