@@ -1,7 +1,7 @@
 /** What a POS application writes, in a few words: rows of the reference schema with sensible values, as plain SQL. */
 import { uuidv7 } from '../../src/core/ids.ts';
 import { createPool } from '../../src/db/pool.ts';
-import type { Queryable } from '../../src/db/transaction.ts';
+import { queryOne, type Queryable } from '../../src/db/transaction.ts';
 import { setStoreIdentity } from '../../src/store/outbox/identity.ts';
 import { hqDatabase, storeDatabase, type TestDatabase } from './postgres.ts';
 import type pg from 'pg';
@@ -129,6 +129,24 @@ export async function voidSale(db: Queryable, saleId: string): Promise<void> {
   await db.query(
     `update public.sales set status = 'voided', voided_at = now(), voided_by = $2::uuid where id = $1::uuid`,
     [saleId, uuidv7()],
+  );
+}
+
+/** Purged and written anew with the same id, as somebody would who corrects a date by hand. */
+export async function writeAgain(db: Queryable, table: string, id: string, date: string): Promise<void> {
+  const parts = table === 'sales' ? ['sale_payments', 'sale_line_taxes', 'sale_lines'] : [];
+  const { row } = await together(db, async () => {
+    await db.query('set local session_replication_role = replica');
+    for (const part of parts) await db.query(`delete from public.${part} x where x.sale_id = $1::uuid`, [id]);
+    return queryOne<{ row: string }>(
+      db,
+      `delete from public.${table} x where x.id = $1::uuid returning to_jsonb(x)::text as row`,
+      [id],
+    );
+  });
+  await db.query(
+    `insert into public.${table} select r.* from jsonb_populate_record(null::public.${table}, $1::jsonb || jsonb_build_object('business_date', $2::text)) r`,
+    [row, date],
   );
 }
 

@@ -1,5 +1,6 @@
 /** Many stores that say hello at the same moment share their statements, and none of them notices the others. */
 import assert from 'node:assert/strict';
+import { queryOne } from '../../../src/db/transaction.ts';
 import { hello } from '../../../src/hq/inbox/hello.ts';
 import type { Hello, Instance, Refuse, Welcome } from '../../../src/protocol/messages.ts';
 import { waitsForLock } from '../../support/locks.ts';
@@ -117,6 +118,25 @@ describe('hellos of many stores', () => {
       ['welcome', 'other_instance_alive', 'welcome'],
     );
     assert.deepEqual(asked, [one.instance.daemon]);
+  });
+
+  it('of a machine that came in while another one was asked whether it lives: it is asked as well', async () => {
+    const [gone, one, two] = [message(3), message(3), message(3)];
+    await greet(gone);
+    const asked: string[] = [];
+    const answer = await hello(hq.pool, 3, one, async ({ daemon }) => {
+      asked.push(daemon);
+      if (daemon !== gone.instance.daemon) return true;
+      assert.equal((await greet(two)).type, 'welcome');
+      return false;
+    });
+    assert.equal(answer.type === 'refuse' && answer.code, 'other_instance_alive');
+    assert.deepEqual(asked, [gone.instance.daemon, two.instance.daemon]);
+    const { holder } = await queryOne<{ holder: string }>(
+      hq.db,
+      `select i.instance ->> 'daemon' as holder from possync.inbox i where i.store_id = 3`,
+    );
+    assert.equal(holder, two.instance.daemon);
   });
 
   it('one that the database cannot keep is refused alone', async () => {

@@ -1,11 +1,19 @@
 /** The same sale under another business date: HQ has it once, whichever way it comes, and a repair can correct it. */
 import assert from 'node:assert/strict';
-import { queryOne } from '../../../src/db/transaction.ts';
 import { listDead } from '../../../src/hq/inbox/dead.ts';
 import { TestHq, TestStore } from '../../support/chain.ts';
 import { possync } from '../../support/cli.ts';
-import { addRegister, adjust, insertSale, openHq, openSession, openStore, sell } from '../../support/pos.ts';
-import type { TestSide } from '../../support/pos.ts';
+import {
+  addRegister,
+  adjust,
+  insertSale,
+  openHq,
+  openSession,
+  openStore,
+  sell,
+  writeAgain,
+  type TestSide,
+} from '../../support/pos.ts';
 import { differences, Up } from '../../support/up.ts';
 import { differencesIn, settled, tamper, verify } from '../../support/verify.ts';
 import { until } from '../../support/until.ts';
@@ -31,23 +39,8 @@ describe('a sale under another business date', function () {
       await hq.close();
     });
 
-    /** Purged and written anew with the same id, as somebody would who corrects a date by hand. */
-    const again = async (table: string, id: string, date: string): Promise<void> => {
-      const children = table === 'sales' ? PARTS.filter((part) => part !== 'sales') : [];
-      await store.db.query('begin; set local session_replication_role = replica');
-      for (const part of children)
-        await store.db.query(`delete from public.${part} x where x.sale_id = $1::uuid`, [id]);
-      const { row } = await queryOne<{ row: string }>(
-        store.db,
-        `delete from public.${table} x where x.id = $1::uuid returning to_jsonb(x)::text as row`,
-        [id],
-      );
-      await store.db.query('commit');
-      await store.db.query(
-        `insert into public.${table} select r.* from jsonb_populate_record(null::public.${table}, $1::jsonb || jsonb_build_object('business_date', $2::text)) r`,
-        [row, date],
-      );
-    };
+    const again = (table: string, id: string, date: string): Promise<void> =>
+      writeAgain(store.db, table, id, date);
     const datesAtHq = async (table: string, id: string): Promise<string[]> =>
       (
         await hq.db.query<{ date: string }>(

@@ -1,11 +1,19 @@
 /** Small batches of several stores in one transaction: each store gets what it would have got alone. */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { queryOne } from '../../../src/db/transaction.ts';
+import { nextChain } from '../../../src/core/chain.ts';
 import type { PushResult } from '../../../src/hq/inbox/push.ts';
 import type { Push } from '../../../src/protocol/messages.ts';
 import { waitsForLock } from '../../support/locks.ts';
-import { addRegister, openHq, openSession, openStore, sell, type TestSide } from '../../support/pos.ts';
+import {
+  addRegister,
+  openHq,
+  openSession,
+  openStore,
+  sell,
+  writeAgain,
+  type TestSide,
+} from '../../support/pos.ts';
 import { differences, Up } from '../../support/up.ts';
 
 interface Shop {
@@ -76,29 +84,83 @@ describe('small batches of several stores', function () {
     await allEqual();
   });
 
-  it('that do not fit are answered as they would be alone; the others are taken', async () => {
-    const messages = await written();
-    const [fenced, damaged, good] = messages;
-    assert.ok(fenced !== undefined && damaged !== undefined && good !== undefined);
-    const answers = await Promise.allSettled([
-      shops[0]?.up.send({ ...fenced, fence: randomUUID() }),
-      shops[1]?.up.send({ ...damaged, lastChain: '0'.repeat(64) }),
-      shops[2]?.up.send(good),
-    ]);
-    assert.deepEqual(
-      answers.map((answer) =>
+  it('one that does not fit is answered as it would be alone, and the others are taken', async () => {
+    const chained = (message: Push): Push => ({
+      ...message,
+      lastChain: message.txs.reduce((before, { seq, body }) => nextChain(before, seq, body), message.prev),
+    });
+    // Each is whole in itself: only what HQ knows of the store tells that it is not the next one.
+    const faults: [answer: string, (message: Push) => Push][] = [
+      ['fenced', (message) => ({ ...message, fence: randomUUID() })],
+      ['epoch', (message) => ({ ...message, epoch: message.epoch + 1 })],
+      [
+        'gap',
+        (message) =>
+          chained({
+            ...message,
+            first: message.first + 1,
+            txs: message.txs.map((entry) => ({ ...entry, seq: entry.seq + 1 })),
+          }),
+      ],
+      ['diverged', (message) => chained({ ...message, prev: '7'.repeat(64) })],
+      ['PS-PROTOCOL', (message) => ({ ...message, lastChain: '0'.repeat(64) })],
+    ];
+    for (const [expected, faulty] of faults) {
+      const messages = await written();
+      const [first, middle, last] = messages;
+      assert.ok(first !== undefined && middle !== undefined && last !== undefined);
+      connections = 0;
+      const [before, answer, after] = await Promise.allSettled([
+        shops[0]?.up.send(first),
+        shops[1]?.up.send(faulty(middle)),
+        shops[2]?.up.send(last),
+      ]);
+      assert.equal(
         answer.status === 'rejected'
           ? (answer.reason as { code: string }).code
           : answer.value?.result === 'conflict'
             ? answer.value.conflict.code
             : answer.value?.result,
-      ),
-      ['fenced', 'PS-PROTOCOL', 'ok'],
+        expected,
+      );
+      assert.deepEqual(
+        [before, after].map((one) => (one.status === 'fulfilled' ? one.value : String(one.reason))),
+        [endsAt(first), endsAt(last)],
+        expected,
+      );
+      assert.equal(connections, 2, `${expected}: all of them together, then that one alone`);
+      for (const { up } of shops) await up.drain();
+      await allEqual();
+    }
+  });
+
+  it('with a sale that HQ has under another date: HQ has it once, that store has its dead letter', async () => {
+    const [, shop] = shops;
+    assert.ok(shop !== undefined);
+    const sale = await sell(shop.side.db, shop.session, { storeId: 7, businessDate: '2026-11-20' });
+    await shop.up.drain();
+    await writeAgain(shop.side.db, 'sales', sale, '2026-11-19');
+    const [first, , last] = shops;
+    for (const { side, session, id } of [first, last].filter((one) => one !== undefined))
+      await sell(side.db, session, { storeId: id });
+    const messages: Push[] = [];
+    for (const { up } of shops) {
+      await up.outbox.seal();
+      messages.push((await up.message()) ?? assert.fail('nothing to send'));
+    }
+    const answers = await sendAll(messages);
+    assert.deepEqual(
+      answers,
+      messages.map((message, n) => ({
+        result: 'ok',
+        answer: { seq: message.first, chain: message.lastChain, dead: n === 1 ? [message.first] : [] },
+      })),
     );
-    const { sales } = await queryOne<{ sales: number }>(hq.db, 'select count(*) as sales from public.sales');
-    assert.equal(sales, 2);
-    for (const { up } of shops) await up.drain();
-    await allEqual();
+    const { rows } = await hq.db.query<{ date: string }>(
+      'select s.business_date::text as date from public.sales s where s.id = $1::uuid',
+      [sale],
+    );
+    assert.deepEqual(rows, [{ date: '2026-11-20' }]);
   });
 
   it('with one refused row: nothing stays of the common transaction, that store has its dead letter, the others their sales', async () => {
