@@ -60,6 +60,8 @@ export class LinkBook implements Service {
   /** Call it when the sockets are closed: their ends are written before this resolves. */
   async stop(): Promise<void> {
     this.#beats.stop();
+    // The statement that runs now began before the last ends were told.
+    while (this.#writing !== undefined) await this.#writing;
     await this.#write();
   }
 
