@@ -135,7 +135,7 @@ function decide(standing: Standing, { message, holder, storeId }: Greeting): Ses
   const skip = message.epoch > epoch && !message.epochs.some((declared) => declared.epoch === epoch);
   if (skip && standing.seq > 0)
     return refused(`HQ stands in epoch ${epoch} of this store, of which this database knows nothing`);
-  const { seq, chain } = skip ? { seq: 0, chain: '' } : standing;
+  const { seq, chain } = standing;
   return { storeId, epoch: skip ? message.epoch : epoch, seq, chain, fence: randomUUID() };
 }
 

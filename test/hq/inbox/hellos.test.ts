@@ -45,7 +45,7 @@ describe('hellos of many stores', () => {
     );
     await hq.db.query(
       `insert into possync.dead (store_id, epoch, seq, v, body, type, key, aggregates, kind, error)
-       select 4, 1, d.seq, 1, '{}', 'sale', 'x', '{}', 'data', 'no' from generate_series(7, 9) as d (seq)`,
+       select 4, 1, d.seq, 1, '{}', 'sale', 'x', '{}', 'data', 'no' from generate_series(9, 7, -1) as d (seq)`,
     );
     await hq.db.query('update public.stores set active = false where id = 5');
   });
@@ -137,6 +137,36 @@ describe('hellos of many stores', () => {
       `select i.instance ->> 'daemon' as holder from possync.inbox i where i.store_id = 3`,
     );
     assert.equal(holder, two.instance.daemon);
+  });
+
+  it('of an epoch that HQ has not heard of: let in where HQ has nothing of the store, else refused', async () => {
+    // 1 has never been here; 11 has, and sent nothing; 2 has sent twenty entries of epoch 1.
+    await hq.db.query('insert into possync.inbox (store_id) values (11)');
+    const newer = { epoch: 3, epochs: [{ epoch: 3, seq: 0, chain: '' }] };
+    const known = { epoch: 3, epochs: [{ epoch: 1, seq: 20, chain: chainOf(2) }, ...newer.epochs] };
+    const answers = await Promise.all(
+      [message(1, newer), message(11, newer), message(2, newer), message(4, known)].map((said) =>
+        greet(said),
+      ),
+    );
+    assert.deepEqual(
+      answers.map((answer) => [answer.type === 'refuse' ? answer.code : answer.type, answer.epoch]),
+      [
+        ['welcome', 3],
+        ['welcome', 3],
+        ['epoch', 1],
+        ['welcome', 1],
+      ],
+    );
+    const { rows } = await hq.db.query<{ id: number; epoch: number; seq: number }>(
+      `select i.store_id as id, i.epoch, i.seq from possync.inbox i where i.store_id in (1, 2, 4, 11) order by 1`,
+    );
+    assert.deepEqual(rows.map(Object.values), [
+      [1, 3, 0],
+      [2, 1, 20],
+      [4, 1, 40],
+      [11, 3, 0],
+    ]);
   });
 
   it('one that the database cannot keep is refused alone', async () => {
