@@ -13,9 +13,11 @@ import { diagnoseService, precheckOf } from '../diagnose/in-daemon.ts';
 import { formatCount } from '../../core/quantities.ts';
 import { proxySettings } from '../hq-connection.ts';
 import { openServerLog } from '../server-log.ts';
+import { keepHeapSmall } from '../small-heap.ts';
 
 export async function run(context: Context, args: Args): Promise<ExitCode> {
   const { config, env } = context;
+  keepHeapSmall();
   const { log, lost, reopen, close } = openServerLog(context, 'store-server');
   try {
     const running = await startDaemon({
