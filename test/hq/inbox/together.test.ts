@@ -48,14 +48,14 @@ describe('small batches of several stores', function () {
     await hq.close();
   });
 
-  /** Each store's next batch, of two sales. */
-  const written = (): Promise<Push[]> =>
+  /** Each store's next batch, of two sales; store 7 may have sold something before. */
+  const written = (entriesOf7 = 2): Promise<Push[]> =>
     Promise.all(
       shops.map(async ({ side, up, session, id }) => {
         for (const receipt of ['A', 'B']) await sell(side.db, session, { storeId: id, receipt });
         await up.outbox.seal();
         const message = await up.message();
-        assert.equal(message?.txs.length, 2);
+        assert.equal(message?.txs.length, id === 7 ? entriesOf7 : 2);
         return message;
       }),
     );
@@ -210,6 +210,56 @@ describe('small batches of several stores', function () {
     await waitsForLock(hq.db);
     await hq.db.query('commit');
     assert.deepEqual(await sent[1], endsAt(messages[1]));
+    await allEqual();
+  });
+
+  it('with more than rows for COPY go alone, and nothing of them is left out', async () => {
+    const messages: Push[] = [];
+    for (const { side, session, id, up } of shops) {
+      await sell(side.db, session, { storeId: id });
+      if (id === 7) await addRegister(side.db, id);
+      await up.outbox.seal();
+      messages.push((await up.message()) ?? assert.fail('nothing to send'));
+    }
+    const answers = await sendAll(messages);
+    assert.deepEqual(
+      answers.map(({ result }) => result),
+      ['ok', 'ok', 'ok'],
+    );
+    assert.equal(connections, 2);
+    await allEqual();
+  });
+
+  it('that are large go alone', async () => {
+    const [, shop] = shops;
+    assert.ok(shop !== undefined);
+    await sell(shop.side.db, shop.session, { storeId: 7, lines: 1_000 });
+    await sendAll(await written(3));
+    assert.equal(connections, 2);
+    await allEqual();
+  });
+
+  it('end what was counted of refusals before, and that the store was stopped', async () => {
+    await hq.db.query(
+      `update possync.inbox set dead_streak = 3, breaker_waived = true, stopped = 'PS-UP-BREAKER',
+              stopped_why = 'too much', stopped_at = now()`,
+    );
+    await sendAll(await written());
+    assert.equal(connections, 1);
+    const { rows } = await hq.db.query(
+      `select distinct i.dead_streak, i.breaker_waived, i.stopped, i.stopped_why, i.stopped_at from possync.inbox i`,
+    );
+    assert.deepEqual(rows.map(Object.values), [[0, false, null, null, null]]);
+  });
+
+  it('of a store where HQ has dropped a record go alone: what belongs to that has no beginning', async () => {
+    await hq.db.query(
+      `insert into possync.queue_audit (actor, action, store_id, epoch, seq, detail)
+       values ('test', 'drop', 9, 1, 1, '{"aggregates": ["sale:x"]}')`,
+    );
+    const messages = await written();
+    assert.deepEqual(await sendAll(messages), messages.map(endsAt));
+    assert.equal(connections, 2);
     await allEqual();
   });
 
