@@ -173,8 +173,22 @@ describe('token rotate at HQ', function () {
       timeoutMs: 60_000,
     });
     // A new connection would bring an order that is still open once more.
+    const connection = async (): Promise<string | undefined> =>
+      (
+        await hq.pool.query<{ connection: string }>(
+          'select l.connection::text from possync.live_links l where l.store_id = $1::integer and l.connected',
+          [away.id],
+        )
+      ).rows[0]?.connection;
+    const old = await connection();
     away.running.reconnect();
-    await until(async () => (await hq.light(away.id)) === 'green', { what: 'it is back' });
+    await until(
+      async () => {
+        const now = await connection();
+        return now !== undefined && now !== old;
+      },
+      { what: 'it is back', timeoutMs: 60_000 },
+    );
     await rotate('ORD-1');
     assert.equal(await count(), before + 1);
   });
