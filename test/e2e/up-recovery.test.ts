@@ -3,11 +3,12 @@ import assert from 'node:assert/strict';
 import { queryOne } from '../../src/db/transaction.ts';
 import { hello } from '../../src/hq/inbox/hello.ts';
 import { reEnrol } from '../../src/hq/inbox/re-enrol.ts';
+import { ackedPosition } from '../../src/store/outbox/position.ts';
 import { reEnrolStore } from '../../src/store/outbox/re-enrol.ts';
 import { OutboxRetention } from '../../src/store/outbox/retention.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { adjust, insertTransfer, moveTransfer, sell, voidSale } from '../support/pos.ts';
-import { Recovery } from '../support/recovery.ts';
+import { Backup, HQ_TABLES, Recovery } from '../support/recovery.ts';
 import { until } from '../support/until.ts';
 import { differences } from '../support/up.ts';
 
@@ -133,5 +134,25 @@ describe('recovery of the way up', () => {
     assert.equal((await r.up.outbox.counts()).queued, 1);
     await r.up.drain();
     assert.deepEqual(await differences(r.hq, r.store), []);
+  });
+
+  it('keeps what a restored HQ acknowledges again for as long as if it were the first time', async () => {
+    const backup = await Backup.take(r.hq.db, HQ_TABLES);
+    const { seq: before } = await ackedPosition(r.store.db);
+    await sell(r.store.db, r.session);
+    await r.up.drain();
+    await r.store.db.query(`update possync.acks set acked_at = now() - interval '40 days'`);
+    await backup.restore();
+    await r.up.hello();
+    assert.equal((await ackedPosition(r.store.db)).seq, before);
+    await r.up.drain();
+    const retention = new OutboxRetention({
+      pool: r.store.pool,
+      clock: systemClock,
+      freeShare: () => Promise.resolve(0.5),
+    });
+    assert.equal(await retention.round(), before, 'what HQ had before as well');
+    const { rows } = await r.store.db.query<{ seq: number }>('select o.seq from possync.outbox o');
+    assert.deepEqual(rows, [{ seq: before + 1 }]);
   });
 });
