@@ -42,7 +42,7 @@ try {
   const never = new AbortController().signal;
   const fetchPage: FetchPage = async ({ from, limit = 5_000 }) => {
     const page = await readPage(hq, { storeId: 1, from, limit });
-    return page.result === 'page' ? { result: 'page', text: pageBody(page) } : page;
+    return page.result === 'page' ? { result: 'page', body: Buffer.from(pageBody(page)) } : page;
   };
   const mirror = new Mirror({ pool: store });
   const seal = (): Promise<unknown> => sealOnce(db);

@@ -14,6 +14,7 @@ import * as m0011 from './0011_acks.ts';
 import * as m0012 from './0012_clock.ts';
 import * as m0013 from './0013_listing.ts';
 import * as m0014 from './0014_diagnosed.ts';
+import * as m0015 from './0015_staging.ts';
 
 export const storeMigrations: readonly Migration[] = [
   m0001,
@@ -30,4 +31,5 @@ export const storeMigrations: readonly Migration[] = [
   m0012,
   m0013,
   m0014,
+  m0015,
 ];

@@ -16,11 +16,11 @@ export function bearerOf(request: IncomingMessage): string | undefined {
 }
 
 export async function packedAnswer(c: Ctx, text: string): Promise<Response> {
-  return bodyAnswer(c, await packed(text, c.req.header('accept-encoding')));
+  return bodyAnswer(c, await packed(text, c.req.header('accept-encoding')), 'application/json');
 }
 
-export function bodyAnswer(c: Ctx, { bytes, encoding }: PackedBody): Response {
-  c.header('content-type', 'application/json');
+export function bodyAnswer(c: Ctx, { bytes, encoding }: PackedBody, type: string): Response {
+  c.header('content-type', type);
   if (encoding !== undefined) c.header('content-encoding', encoding);
   return c.body(bytes);
 }

@@ -217,7 +217,7 @@ export function hqApp({ hqId, rooms, clock, log, maxPushes, maxPulls, answered }
     const page = await pages.read(pageRequest(caller.storeId, query), c.req.header('accept-encoding'));
     if (page.result === 'resync') return c.json({ code: 'resync' }, 410);
     if (page.result === 'behind') return c.json({ code: 'behind' }, 425);
-    return bodyAnswer(c, page.body);
+    return bodyAnswer(c, page.body, 'text/plain; charset=utf-8');
   });
   app.post(ROUTES.push, async (c) => {
     const caller = await login(c);

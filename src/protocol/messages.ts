@@ -219,13 +219,8 @@ export const pullQuerySchema = z.object({
   fresh: z.literal('1').optional(),
 });
 
-/** What is in it is PostgreSQL's to judge: looking at every member here costs as much as parsing them. */
-const document = z.custom<Readonly<Record<string, unknown>>>(
-  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
-);
-
-/** What a store checks of a page before its rows go to PostgreSQL. A row is [type, pk, pos, doc | null]. */
-export const pageSchema = z.object({
+/** The first line of a page (page.ts). */
+export const pageHeadSchema = z.object({
   from: position,
   /** Continue from here: the last row's position, or the head on a closing page. */
   to: position,
@@ -236,7 +231,8 @@ export const pageSchema = z.object({
   nonce: uuid,
   /** When that round was sealed, by HQ's clock in milliseconds since 1970; an older HQ does not say. */
   sealedAt: position.optional(),
-  rows: z.array(z.tuple([shortText, z.string().max(2_000), position, document.nullable()])),
+  /** Lines behind this one. */
+  rows: position,
 });
 
 /** POST push: whole store transactions, dense in seq, cut only between transactions. */
@@ -358,7 +354,7 @@ export type VerifyFrame = z.infer<typeof verifyFrameSchema>;
 export type StoreFrame = z.infer<typeof storeFrameSchema>;
 export type HqFrame = z.infer<typeof hqFrameSchema>;
 export type PullQuery = z.infer<typeof pullQuerySchema>;
-export type Page = z.infer<typeof pageSchema>;
+export type PageHead = z.infer<typeof pageHeadSchema>;
 export type Push = z.infer<typeof pushSchema>;
 export type PushAnswer = z.infer<typeof pushAnswerSchema>;
 export type PushConflict = z.infer<typeof pushConflictSchema>;

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { queryOne } from '../../src/db/transaction.ts';
 import { Mirror, type FetchPage } from '../../src/store/mirror/mirror.ts';
 import { fetchFrom, NEVER, pull, seal } from '../support/feed.ts';
+import { fromWirePage, toWirePage, type WirePage } from '../support/page.ts';
 import { openHq, openStore, type TestSide } from '../support/pos.ts';
 import { until } from '../support/until.ts';
 
@@ -44,7 +45,7 @@ describe('wrong ways to do it', () => {
     let done = false;
     const outcome = await new Mirror({ pool: store.pool, pageRows: 1 }).pull(async (query, signal) => {
       const answer = await fetchPage(query, signal);
-      if (!done && answer.result === 'page' && rowsOf(answer.text).length > 0) {
+      if (!done && answer.result === 'page' && toWirePage(answer.body).rows.length > 0) {
         done = true;
         await meanwhile();
       }
@@ -73,10 +74,10 @@ describe('wrong ways to do it', () => {
     await pullSlowly(async (query, signal) => {
       const answer = await fetchFrom(hq.pool, 1)(query, signal);
       if (answer.result !== 'page') return answer;
-      const rows = rowsOf(answer.text).filter(([, , pos]) => pos <= until.head);
+      const rows = toWirePage(answer.body).rows.filter(([, , pos]) => pos <= until.head);
       const closing = rows.length === 0;
       const to = closing ? until.head : (rows.at(-1)?.[2] ?? until.head);
-      return pageOf({ from: query.from, to, head: until.head, closing, nonce: until.nonce, rows });
+      return fromWirePage({ from: query.from, to, head: until.head, closing, nonce: until.nonce, rows });
     }, again);
     assert.notEqual(await sum(), 1_000);
   });
@@ -87,7 +88,7 @@ describe('wrong ways to do it', () => {
       async (query, signal) => {
         const answer = await fetchFrom(hq.pool, 1)(query, signal);
         if (answer.result !== 'page') return answer;
-        const page = JSON.parse(answer.text) as WirePage;
+        const page = toWirePage(answer.body);
         for (const row of page.rows) {
           const { doc } = await queryOne<{ doc: string }>(
             hq.db,
@@ -96,7 +97,7 @@ describe('wrong ways to do it', () => {
           );
           row[3] = JSON.parse(doc);
         }
-        return pageOf(page);
+        return fromWirePage(page);
       },
       () => shift(10), // committed, not yet sealed
     );
@@ -136,7 +137,7 @@ describe('wrong ways to do it', () => {
     for (let closing = false; !closing;) {
       const answer = await fetchFrom(hq.pool, 1)({ from, limit: 1 }, NEVER);
       if (answer.result !== 'page') throw new Error(answer.result);
-      const page = JSON.parse(answer.text) as WirePage;
+      const page = toWirePage(answer.body);
       cache.set(from, page);
       ({ to: from, closing } = page);
     }
@@ -151,7 +152,7 @@ describe('wrong ways to do it', () => {
       const cached = cache.get(query.from);
       return cached === undefined || query.seen === undefined
         ? fetchFrom(hq.pool, 1)(query, signal)
-        : pageOf(cached);
+        : fromWirePage(cached);
     }, NEVER);
     assert.equal(outcome.result, 'behind');
     assert.deepEqual(await words(), ['old'], 'nothing of it was applied');
@@ -167,11 +168,11 @@ describe('wrong ways to do it', () => {
       const cached = cache.get(query.from);
       if (cached === undefined || query.seen === undefined) {
         const answer = await fetchFrom(hq.pool, 1)(query, signal);
-        if (answer.result === 'page') ({ head, nonce } = JSON.parse(answer.text) as WirePage);
+        if (answer.result === 'page') ({ head, nonce } = toWirePage(answer.body));
         return answer;
       }
       // The same old page, dressed up so that the check cannot see its age.
-      return pageOf({ ...cached, head, nonce, to: cached.closing ? head : cached.to });
+      return fromWirePage({ ...cached, head, nonce, to: cached.closing ? head : cached.to });
     }, NEVER);
     assert.equal(outcome.result, 'applied');
     assert.notEqual((await words()).length, 1);
@@ -254,20 +255,3 @@ const OLD = '00000000-0000-7000-8000-00000000000d';
 const NEW = '00000000-0000-7000-8000-00000000000e';
 const A = '00000000-0000-7000-8000-00000000000a';
 const B = '00000000-0000-7000-8000-00000000000b';
-
-type WireRow = [type: string, pk: string, pos: number, doc: unknown];
-
-interface WirePage {
-  from: number;
-  to: number;
-  head: number;
-  closing: boolean;
-  nonce: string;
-  rows: WireRow[];
-}
-
-const rowsOf = (text: string): WireRow[] => (JSON.parse(text) as WirePage).rows;
-const pageOf = (page: WirePage): { result: 'page'; text: string } => ({
-  result: 'page',
-  text: JSON.stringify(page),
-});

@@ -25,7 +25,7 @@ export function fetchFrom(hq: pg.Pool, storeId: number): FetchPage {
       ...(newest === undefined ? {} : { seen: newest }),
       fresh: fresh === '1',
     });
-    return page.result === 'page' ? { result: 'page', text: pageBody(page) } : page;
+    return page.result === 'page' ? { result: 'page', body: Buffer.from(pageBody(page)) } : page;
   };
 }
 

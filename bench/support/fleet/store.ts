@@ -15,7 +15,6 @@ import { Secret } from '../../../src/core/secret.ts';
 import { SOFTWARE } from '../../../src/core/version.ts';
 import { PULL_PAGE_ROWS } from '../../../src/protocol/http.ts';
 import {
-  pageSchema,
   type Hello,
   type Push,
   type RotationOrder,
@@ -23,6 +22,7 @@ import {
   type StatFrame,
   type Welcome,
 } from '../../../src/protocol/messages.ts';
+import { readPage } from '../../../src/protocol/page.ts';
 import { BODY_VERSION, PROTOCOL_VERSION } from '../../../src/protocol/version.ts';
 import { HqClient, retryMsOf } from '../../../src/store/link/hq-client.ts';
 import { Link } from '../../../src/store/link/link.ts';
@@ -270,7 +270,8 @@ export class FleetStore {
       });
       if (answer.result !== 'page')
         throw new Error(`${this.#code}: a pull was answered with ${answer.result}`);
-      const page = pageSchema.parse(JSON.parse(answer.text));
+      const page = readPage(answer.body, from);
+      if (typeof page === 'string') throw new Error(`${this.#code}: ${page}`);
       from = page.to;
       seen = `${page.head},${page.nonce}`;
       if (!page.closing) continue;

@@ -136,10 +136,10 @@ export class StoreSide implements Side<StoreStatusView> {
       const client = (this.#client ??= (await connectToHq(this.#context)).client);
       const cursor = nonce === null ? {} : { cursor: `${pos},${nonce}` };
       const answer = await client.pull({ from: pos, limit: 1, fresh: '1', ...cursor }, this.#context.signal);
-      if (answer.result === 'page') return { head: headOf(answer.text), again: false };
+      if (answer.result === 'page') return { head: headOf(answer.body), again: false };
       if (answer.result === 'behind') return undefined;
       const whole = await client.pull({ from: 0, limit: 1, fresh: '1' }, this.#context.signal);
-      return whole.result === 'page' ? { head: headOf(whole.text), again: true } : undefined;
+      return whole.result === 'page' ? { head: headOf(whole.body), again: true } : undefined;
     } catch (error) {
       if (error instanceof PossyncError && (error.retry === 'slow' || error.retry === 'soon'))
         return undefined;
@@ -153,6 +153,6 @@ export class StoreSide implements Side<StoreStatusView> {
   }
 }
 
-function headOf(page: string): number {
-  return headSchema.parse(JSON.parse(page)).head;
+function headOf(page: Buffer): number {
+  return headSchema.parse(JSON.parse(page.toString('utf8', 0, page.indexOf('\n')))).head;
 }

@@ -12,6 +12,7 @@
  */
 import type pg from 'pg';
 import { queryMaybe, queryOne, withConnection, type Queryable } from '../../db/transaction.ts';
+import { writePage } from '../../protocol/page.ts';
 import { sealInTurn } from './seal.ts';
 
 /** A position with the nonce of the round that ended there: tells a restored HQ from the one that gave the position. */
@@ -45,8 +46,8 @@ export interface FeedPage {
   /** When HQ sealed the round that `head` ends: milliseconds since 1970, by HQ's database. */
   readonly sealedAt: number;
   readonly count: number;
-  /** A JSON array of [type, pk, pos, doc | null]: never parsed here, numbers would lose digits. */
-  readonly rows: string;
+  /** `count` lines as protocol/page.ts has them. */
+  readonly lines: string;
 }
 
 export type PageResult =
@@ -64,7 +65,7 @@ interface DbPage {
   readonly known: boolean;
   readonly count: number;
   readonly last: number | null;
-  readonly rows: string;
+  readonly lines: string;
 }
 
 /** "store_id = any('{0,42}')" would sort the whole feed; two ordered scans merge and stop at the limit. */
@@ -74,18 +75,29 @@ const scan = (scope: string): string => `
               and ($2::bigint > 0 or f.doc is not null) -- an empty store has nothing to remove
             order by f.pos limit $3::integer)`;
 
+/** A text in a line of COPY. The text of a jsonb has no control characters: of that only backslashes are written twice. */
+const escaped = (text: string): string =>
+  [
+    ['\\\\', '\\\\\\\\'],
+    ['\\t', '\\\\t'],
+    ['\\n', '\\\\n'],
+    ['\\r', '\\\\r'],
+  ].reduce((sql, [from, to]) => `replace(${sql}, E'${from}', E'${to}')`, text);
+
 /** `rows`: the scans; `own`: one more column. */
 const pageStatement = (rows: string, own = ''): string => `
 select h.pos as head, r.nonce, (extract(epoch from r.sealed_at) * 1000)::bigint as sealed_at, pg_is_in_recovery() as standby,
        ($4::bigint is null or exists (select from possync.rounds c where c.head = $4::bigint and c.nonce = $5::uuid))
        and ($6::bigint is null or exists (select from possync.rounds s where s.head = $6::bigint and s.nonce = $7::uuid))
          as known,
-       p.count, p.last, p.rows${own}
+       p.count, p.last, p.lines${own}
   from possync.head h
   join possync.rounds r on r.head = h.pos
  cross join lateral (
    select count(*)::integer as count, max(m.pos) as last,
-          coalesce(json_agg(json_build_array(m.entity, m.pk, m.pos, m.doc) order by m.pos), '[]')::text as rows
+          coalesce(string_agg(concat_ws(E'\\t', m.entity, ${escaped('m.pk')}, m.pos,
+                                        coalesce(replace(m.doc::text, E'\\\\', E'\\\\\\\\'), E'\\\\N'))
+                              || E'\\n', '' order by m.pos), '') as lines
      from (${rows}) m) p`;
 
 const PAGE = pageStatement(`${scan('0')}
@@ -166,11 +178,11 @@ function resultOf({ from, limit, cursor, seen }: Asked, page: DbPage | undefined
     nonce: page.nonce,
     sealedAt: page.sealed_at,
     count: page.count,
-    rows: page.rows,
+    lines: page.lines,
   };
 }
 
-/** The body of a 200 answer (protocol/messages.ts pageSchema); a string, because the rows are text already. */
-export function pageBody({ from, to, head, closing, nonce, sealedAt, rows }: FeedPage): string {
-  return `{"from":${from},"to":${to},"head":${head},"closing":${closing},"nonce":${JSON.stringify(nonce)},"sealedAt":${sealedAt},"rows":${rows}}`;
+/** The body of a 200 answer. */
+export function pageBody({ from, to, head, closing, nonce, sealedAt, count, lines }: FeedPage): string {
+  return writePage({ from, to, head, closing, nonce, sealedAt, rows: count }, lines);
 }

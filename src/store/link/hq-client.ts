@@ -56,7 +56,7 @@ export interface HqClientOptions {
 }
 
 export type PullAnswer =
-  | { readonly result: 'page'; readonly text: string }
+  | { readonly result: 'page'; readonly body: Buffer }
   | { readonly result: 'resync' }
   /** A standby that has not yet seen what this store saw. */
   | { readonly result: 'behind' };
@@ -142,7 +142,7 @@ export class HqClient {
       { limitBytes: PULL_LIMIT_BYTES, idleMs: WORK_IDLE_MS },
       signal,
     );
-    if (answer.status === 200) return { result: 'page', text: answer.text };
+    if (answer.status === 200) return { result: 'page', body: answer.body };
     if (answer.status === 410) return { result: 'resync' };
     if (answer.status === 425) return { result: 'behind' };
     throw refusal(answer);
@@ -205,7 +205,7 @@ export class HqClient {
       signal,
     );
     if (answer.status !== 200) throw refusal(answer);
-    return answer;
+    return { text: answer.body.toString(), bytes: answer.bytes };
   }
 
   async whoami(signal?: AbortSignal): Promise<Whoami> {
@@ -285,8 +285,8 @@ export function checkIdentity(
 export class HqRefusal extends PossyncError {}
 
 /** The error that an answer of HQ names; a code this version does not know becomes PS-HQ-ERROR. */
-export function refusal({ status, text }: { readonly status: number; readonly text: string }): HqRefusal {
-  const body = errorBodySchema.safeParse(jsonOf(text));
+export function refusal({ status, body: said }: Pick<Answer, 'status' | 'body'>): HqRefusal {
+  const body = errorBodySchema.safeParse(jsonOf(said.toString()));
   if (!body.success) return new HqRefusal('PS-HQ-ERROR', `HQ answered ${status}`, { details: { status } });
   const { error, retry_ms } = body.data;
   return new HqRefusal(isErrorCode(error.code) ? error.code : 'PS-HQ-ERROR', error.message, {
@@ -302,7 +302,7 @@ export function retryMsOf(error: PossyncError): number | undefined {
 }
 
 function parsed<T>(schema: z.ZodType<T>, answer: Answer): T {
-  const result = schema.safeParse(jsonOf(answer.text));
+  const result = schema.safeParse(jsonOf(answer.body.toString()));
   if (result.success) return result.data;
   throw new PossyncError('PS-PROTOCOL', 'the answer of HQ breaks the protocol', {
     why: z.prettifyError(result.error).slice(0, 500),

@@ -27,7 +27,7 @@ export interface Exchange {
 export interface Answer {
   readonly status: number;
   readonly headers: http.IncomingHttpHeaders;
-  readonly text: string;
+  readonly body: Buffer;
   /** Bodies in both directions as they went over the wire. */
   readonly bytes: number;
 }
@@ -123,9 +123,9 @@ function once(agent: http.Agent, request: Exchange, body: EncodedBody | undefine
     });
     outgoing.once('error', fail);
     outgoing.once('response', (response) => {
-      collect(response, limitBytes).then(({ text, bytes }) => {
+      collect(response, limitBytes).then(({ plain, bytes }) => {
         const { statusCode: status = 0, headers: received } = response;
-        resolve({ status, headers: received, text, bytes: bytes + (body?.bytes.length ?? 0) });
+        resolve({ status, headers: received, body: plain, bytes: bytes + (body?.bytes.length ?? 0) });
       }, fail);
     });
     outgoing.end(body?.bytes);
@@ -140,11 +140,11 @@ function timedOut(what: string): Error {
   return Object.assign(new Error(what), { code: 'ETIMEDOUT' });
 }
 
-/** The answer as text; ends the connection as soon as it is larger than allowed, compressed or not. */
+/** The answer unpacked; ends the connection as soon as it is larger than allowed, compressed or not. */
 async function collect(
   response: http.IncomingMessage,
   limitBytes: number,
-): Promise<{ text: string; bytes: number }> {
+): Promise<{ plain: Buffer; bytes: number }> {
   const chunks: Buffer[] = [];
   let size = 0;
   try {
@@ -167,7 +167,7 @@ async function collect(
         : encoding === 'gzip'
           ? await gunzip(bytes, options)
           : bytes;
-    return { text: plain.toString(), bytes: bytes.length };
+    return { plain, bytes: bytes.length };
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE')
       throw tooLarge(limitBytes);

@@ -243,7 +243,7 @@ export class HqSocket {
         new PossyncError('PS-WS-STRIPPED', 'something on the path removes the WebSocket upgrade'),
         true,
       );
-    else this.#fail(refusal({ status, text }));
+    else this.#fail(refusal({ status, body: Buffer.from(text) }));
   }
 
   #fail(error: PossyncError, httpMayWork = false): void {

@@ -60,15 +60,14 @@ function updateRoot({ type, root }: MirroredEntity, types: ColumnTypes): string[
   ];
 }
 
-function insertRoot({ type, root }: MirroredEntity, types: ColumnTypes): string {
+function insertRoot({ type, root }: MirroredEntity): string {
   const columns = written(root);
   return `insert into ${publicTable(root.table)} (${columns.map(ident).join(', ')})
 select ${columnsOf('d', columns)}
   from possync.staging s
  cross join lateral jsonb_populate_record(null::${publicTable(root.table)}, s.doc) d
  where ${staged(type)}
-   and not exists (select from ${publicTable(root.table)} t
-                    where ${keyMatches('t', root.table, root.key, 's.pk', types)})`;
+   and not exists (select from ${publicTable(root.table)} t where ${sameKey(root)})`;
 }
 
 function sameKey(spec: TableSpec): string {
@@ -104,7 +103,7 @@ select ${columnsOf('d', columns)}
 export function upsertStatements(entity: MirroredEntity, types: ColumnTypes): string[] {
   return [
     ...updateRoot(entity, types),
-    insertRoot(entity, types),
+    insertRoot(entity),
     ...entity.children.flatMap((child) => childStatements(entity, child, types)),
   ];
 }

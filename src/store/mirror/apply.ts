@@ -14,6 +14,7 @@ import { readColumnTypes, type ColumnTypes } from '../../db/column-types.ts';
 import { literal, publicTable } from '../../db/sql.ts';
 import { queryOne, withTransaction } from '../../db/transaction.ts';
 import { downEntities, type Entity } from '../../protocol/entities.ts';
+import { dropOlder } from './cursor.ts';
 import { upsertStatements, type MirroredEntity } from './apply-sql.ts';
 import { removalPlan, sweepStatement, type Reference } from './removal-sql.ts';
 
@@ -52,14 +53,13 @@ export class Applier {
     return withTransaction(this.#pool, async (tx) => {
       const { pid } = await queryOne<{ pid: number }>(
         tx,
-        `select pg_backend_pid() as pid, set_config('lock_timeout', '${LOCK_TIMEOUT_MS}', true)`,
+        `select pg_backend_pid() as pid, set_config('lock_timeout', '${LOCK_TIMEOUT_MS}', true),
+                set_config('work_mem', '64MB', true), set_config('jit', 'off', true)`,
       );
       begun?.(pid);
       const round = await openRound(tx);
       const truncate = round.records >= LARGE_ROUND && (await lockStaging(tx));
-      await tx.query(
-        `set local possync.applying = 'on'; set constraints all deferred; set local work_mem = '64MB'; set local jit = off`,
-      );
+      await tx.query(`set local possync.applying = 'on'; set constraints all deferred`);
       if (round.records >= LARGE_ROUND) await tx.query('select possync.analyze_staging()');
       if (round.everything) await this.#sweep(tx);
       const brought = await this.#bring(tx, types);
@@ -87,14 +87,13 @@ export class Applier {
       for (const answer of answers) {
         await tx.query(
           `insert into possync.staging (entity, pk, pos, doc)
-           select (d.row ->> 0) collate "C", (d.row ->> 1) collate "C", (d.row ->> 2)::bigint,
-                  nullif(d.row -> 3, 'null'::jsonb)
+           select d.row ->> 0, d.row ->> 1, (d.row ->> 2)::bigint, nullif(d.row -> 3, 'null'::jsonb)
              from jsonb_array_elements($1::jsonb -> 'documents') d (row)
-            where (d.row ->> 2)::bigint <= $2::bigint
-           on conflict (entity, pk) do nothing`,
+            where (d.row ->> 2)::bigint <= $2::bigint`,
           [answer, pos],
         );
       }
+      await dropOlder(tx);
       await this.#bring(tx, types);
       await tx.query('delete from possync.staging s');
       return true;
@@ -158,6 +157,7 @@ async function openRound(tx: pg.PoolClient): Promise<OpenRound> {
   );
   if (!cursor.closed)
     throw new PossyncError('PS-INTERNAL', 'the pages of a round are applied before its last one');
+  await dropOlder(tx);
   const { records } = await queryOne<{ records: number }>(
     tx,
     'select count(*) as records from possync.staging s',

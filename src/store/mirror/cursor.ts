@@ -1,6 +1,12 @@
 /** SQL: the cursor row, which says what this store has of HQ, and the staging of pages. */
-import type { Queryable } from '../../db/transaction.ts';
-import { queryOne } from '../../db/transaction.ts';
+import type pg from 'pg';
+import { sqlstateOf } from '../../core/classify.ts';
+import { PossyncError } from '../../core/errors.ts';
+import { copyIn } from '../../db/copy-in.ts';
+import { queryOne, type Queryable } from '../../db/transaction.ts';
+import type { Page } from '../../protocol/page.ts';
+
+const STAGE = `copy possync.staging (entity, pk, pos, doc) from stdin with (encoding 'UTF8')`;
 
 export interface MirrorState {
   /** Head of the last applied round. */
@@ -55,37 +61,46 @@ export async function readMirrorState(db: Queryable): Promise<MirrorState> {
 }
 
 /**
- * Stages one page and moves `paged`, in one statement: after kill -9 the download goes on behind the last page.
+ * Stages one page and moves `paged`, in the caller's transaction: after kill -9 the download goes on behind the last page.
  * Returns false if another process has moved the cursor since `from` was read.
  *
- * The higher position wins: a record may come twice, when it moved while the store was paging, and within one page
- * with the removal of one scope and the document of another.
+ * A record may be staged twice, when it moved while the store was paging, or with the removal of one scope and the
+ * document of another: the apply keeps the higher position (dropOlder).
  */
-export async function stagePage(
-  db: Queryable,
-  page: { readonly from: number; readonly to: number; readonly head: number; readonly nonce: string },
-  text: string,
-): Promise<boolean> {
-  const { rowCount } = await db.query(
-    `with mine as (
-       update possync.cursor c set paged = $2::bigint, seen_head = $3::bigint, seen_nonce = $4::uuid
-        where c.paged = $1::bigint and c.seen_head <= $3::bigint
-       returning c.one
-     ), rows as (
-       select (r.row ->> 0) collate "C" as entity, (r.row ->> 1) collate "C" as pk, (r.row ->> 2)::bigint as pos,
-              nullif(r.row -> 3, 'null'::jsonb) as doc
-         from jsonb_array_elements($5::jsonb -> 'rows') r (row)
-     ), latest as (
-       select distinct on (w.entity, w.pk) w.entity, w.pk, w.pos, w.doc from rows w order by w.entity, w.pk, w.pos desc
-     ), staged as (
-       insert into possync.staging as s (entity, pk, pos, doc)
-       select l.entity, l.pk, l.pos, l.doc from latest l cross join mine
-       on conflict (entity, pk) do update set pos = excluded.pos, doc = excluded.doc where excluded.pos > s.pos
-     )
-     select from mine`,
-    [page.from, page.to, page.head, page.nonce, text],
+export async function stagePage(tx: pg.ClientBase, page: Page): Promise<boolean> {
+  const { rowCount } = await tx.query(
+    `update possync.cursor c set paged = $2::bigint, seen_head = $3::bigint, seen_nonce = $4::uuid
+      where c.paged = $1::bigint and c.seen_head <= $3::bigint`,
+    [page.from, page.to, page.head, page.nonce],
   );
-  return rowCount === 1;
+  if (rowCount !== 1) return false;
+  if (page.rows > 0) await copyLines(tx, page);
+  return true;
+}
+
+async function copyLines(tx: pg.ClientBase, { lines, rows }: Page): Promise<void> {
+  try {
+    await copyIn(tx, [{ sql: STAGE, data: lines, rows }]);
+  } catch (error) {
+    // Data that are none (22), fewer or more rows than announced (22P04), a document that is no object (23514).
+    if (!/^2[23]/.test(sqlstateOf(error) ?? '')) throw error;
+    throw new PossyncError('PS-PROTOCOL', 'HQ sent a page that breaks the protocol', {
+      why: error instanceof Error ? error.message : String(error),
+      cause: error,
+    });
+  }
+}
+
+/** Of a record that was staged more than once, all but its newest state. Nearly always there is none. */
+export async function dropOlder(tx: Queryable): Promise<void> {
+  await tx.query(
+    `delete from possync.staging s
+      using (select g.ctid as row, row_number() over (partition by g.entity, g.pk order by g.pos desc) as n
+               from possync.staging g
+              where (g.entity, g.pk) in (select m.entity, m.pk from possync.staging m
+                                          group by m.entity, m.pk having count(*) > 1)) ranked
+      where s.ctid = ranked.row and ranked.n > 1`,
+  );
 }
 
 /** Forgets what was downloaded and applied: everything is pulled again from 0, and what did not come is swept. */

@@ -13,9 +13,11 @@ import type pg from 'pg';
 import { codeOf, sqlstateOf } from '../../core/classify.ts';
 import { systemClock, type Clock } from '../../core/clock.ts';
 import { PossyncError } from '../../core/errors.ts';
+import { withTransaction } from '../../db/transaction.ts';
 import { downEntities, ENTITIES, tablesOf, type Entity } from '../../protocol/entities.ts';
 import { PULL_PAGE_ROWS } from '../../protocol/http.ts';
-import { pageSchema, type Page, type PullQuery } from '../../protocol/messages.ts';
+import type { PullQuery } from '../../protocol/messages.ts';
+import { readPage, type Page } from '../../protocol/page.ts';
 import { Applier, type ApplyResult } from './apply.ts';
 import { BlockerWatch } from './blocker.ts';
 import {
@@ -28,7 +30,7 @@ import {
 } from './cursor.ts';
 
 export type PageAnswer =
-  | { readonly result: 'page'; readonly text: string }
+  | { readonly result: 'page'; readonly body: Buffer }
   /** HQ does not know this cursor: everything must be pulled again. */
   | { readonly result: 'resync' }
   /** A standby that lags: later, or elsewhere. */
@@ -112,11 +114,13 @@ export class Mirror {
         await this.resync();
         continue;
       }
-      const page = parsePage(answer.text, state.paged);
+      const page = readPage(answer.body, state.paged);
+      if (typeof page === 'string')
+        throw new PossyncError('PS-PROTOCOL', 'HQ sent a page that breaks the protocol', { why: page });
       // An older HQ than the one already seen: its pages would mix two states in one round.
       if (page.head < Math.max(state.seenHead, state.pos)) return { result: 'behind' };
       if (isNothing(page, state)) return { result: 'nothing', pos: state.pos };
-      if (!(await stagePage(this.#pool, page, answer.text))) return { result: 'behind' };
+      if (!(await withTransaction(this.#pool, (tx) => stagePage(tx, page)))) return { result: 'behind' };
       if (page.closing) return this.#apply(page.sealedAt);
     }
   }
@@ -173,35 +177,7 @@ function queryOf(state: MirrorState, limit: number, fresh: boolean): PullQuery {
 /** No news, and nothing staged that waits for an apply. */
 function isNothing(page: Page, state: MirrorState): boolean {
   const idle = state.seenNonce === null && state.nonce !== null;
-  return idle && page.closing && page.rows.length === 0 && page.head === state.pos;
-}
-
-function parsePage(text: string, from: number): Page {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (error) {
-    throw new PossyncError('PS-PROTOCOL', 'HQ sent a page that is not JSON', { cause: error });
-  }
-  const parsed = pageSchema.safeParse(json);
-  if (!parsed.success) {
-    throw new PossyncError('PS-PROTOCOL', 'HQ sent a page that breaks the protocol', {
-      why: parsed.error.issues[0]?.message ?? 'it has another form',
-    });
-  }
-  const page = parsed.data;
-  const last = page.rows.at(-1)?.[2] ?? from;
-  if (
-    page.from !== from ||
-    page.to < last ||
-    page.to > page.head ||
-    (page.closing && page.to !== page.head)
-  ) {
-    throw new PossyncError('PS-PROTOCOL', 'HQ sent a page that does not follow the last one', {
-      why: `asked from ${from}, got ${page.from} to ${page.to} of ${page.head}`,
-    });
-  }
-  return page;
+  return idle && page.closing && page.rows === 0 && page.head === state.pos;
 }
 
 function applyWaits(error: unknown, blocker: string | undefined): PossyncError {

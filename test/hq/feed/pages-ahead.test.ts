@@ -71,7 +71,7 @@ describe('pages read ahead', () => {
         },
         undefined,
       );
-      return answer.result === 'page' ? { result: 'page', text: answer.body.bytes.toString() } : answer;
+      return answer.result === 'page' ? { result: 'page', body: answer.body.bytes } : answer;
     };
 
   const nobody = (): Promise<void> => Promise.resolve();

@@ -5,6 +5,7 @@ import { withConnection } from '../../../src/db/transaction.ts';
 import { readPage, type FeedPage, type PageRequest } from '../../../src/hq/feed/pull.ts';
 import { fetchFrom, NEVER, seal } from '../../support/feed.ts';
 import { Mirror } from '../../../src/store/mirror/mirror.ts';
+import { linesToRows } from '../../support/page.ts';
 import { openHq, openStore, type TestSide } from '../../support/pos.ts';
 import { clusterUrl, hqDatabase } from '../../support/postgres.ts';
 import { until } from '../../support/until.ts';
@@ -35,7 +36,7 @@ describe('a page of the feed', () => {
     let closing = false;
     for (let from = 0; !closing;) {
       const next = await page({ from, limit: 7 });
-      rows.push(...(JSON.parse(next.rows) as typeof rows));
+      rows.push(...(linesToRows(next.lines) as typeof rows));
       assert.equal(next.closing, next.count < 7);
       assert.equal(next.to, next.closing ? next.head : rows.at(-1)?.[2]);
       ({ to: from, closing } = next);
@@ -52,9 +53,9 @@ describe('a page of the feed', () => {
   it('has nothing to remove from an empty store', async () => {
     await hq.db.query(`delete from public.store_prices where store_id = 1`);
     const { head } = await seal(hq.db);
-    const first = JSON.parse((await page({ limit: 1_000 })).rows) as unknown[][];
+    const first = linesToRows((await page({ limit: 1_000 })).lines);
     assert.ok(first.every((row) => row[3] !== null));
-    const later = JSON.parse((await page({ from: head - 25, limit: 1_000 })).rows) as unknown[][];
+    const later = linesToRows((await page({ from: head - 25, limit: 1_000 })).lines);
     assert.equal(later.filter((row) => row[3] === null).length, 25);
   });
 

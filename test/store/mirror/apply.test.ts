@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { uuidv7 } from '../../../src/core/ids.ts';
 import { queryOne } from '../../../src/db/transaction.ts';
 import { stagePage } from '../../../src/store/mirror/cursor.ts';
+import { readPage } from '../../../src/protocol/page.ts';
 import { Mirror, type PullResult } from '../../../src/store/mirror/mirror.ts';
 import { fetchFrom, NEVER, seal, stateOf } from '../../support/feed.ts';
 import { waitsForLock } from '../../support/locks.ts';
+import { fromWirePage } from '../../support/page.ts';
 import { openHq, openStore, type TestSide } from '../../support/pos.ts';
 
 const STORE = 5;
@@ -194,9 +196,17 @@ describe('an apply in a store', () => {
     const { pos } = await mirror.state();
     const other = await store.database.connect();
     await other.query('begin');
-    const page = { from: pos, to: pos + 9, head: pos + 9, nonce: uuidv7() };
-    const text = JSON.stringify({ rows: [['product', `["${B}"]`, pos + 9, null]] });
-    assert.ok(await stagePage(other, page, text));
+    const { body } = fromWirePage({
+      from: pos,
+      to: pos + 9,
+      head: pos + 9,
+      closing: true,
+      nonce: uuidv7(),
+      rows: [['product', `["${B}"]`, pos + 9, null]],
+    });
+    const page = readPage(body, pos);
+    assert.ok(typeof page !== 'string');
+    assert.ok(await stagePage(other, page));
     const resynced = mirror.resync();
     await waitsForLock(other);
     await other.query('commit');
