@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { nextChain } from '../../../src/core/chain.ts';
+import { queryOne } from '../../../src/db/transaction.ts';
 import type { PushResult } from '../../../src/hq/inbox/push.ts';
 import type { Push } from '../../../src/protocol/messages.ts';
 import { waitsForLock } from '../../support/locks.ts';
@@ -250,6 +251,34 @@ describe('small batches of several stores', function () {
       `select distinct i.dead_streak, i.breaker_waived, i.stopped, i.stopped_why, i.stopped_at from possync.inbox i`,
     );
     assert.deepEqual(rows.map(Object.values), [[0, false, null, null, null]]);
+  });
+
+  it('let go of old points of a history as often as one that comes alone', async () => {
+    const [, shop] = shops;
+    assert.ok(shop !== undefined);
+    const { seq } = await queryOne<{ seq: number }>(
+      hq.db,
+      'select i.seq from possync.inbox i where i.store_id = 7',
+    );
+    for (let n = seq; n < 48; n += 1) await sell(shop.side.db, shop.session, { storeId: 7 });
+    await shop.up.drain();
+    await hq.db.query(
+      `insert into possync.inbox_chain (store_id, epoch, seq, chain)
+       select s.id, 0, n, decode(repeat('ab', 32), 'hex') from generate_series(1, 2000) n cross join unnest('{3,7}'::integer[]) as s (id)`,
+    );
+    const messages = await written();
+    connections = 0;
+    assert.deepEqual(await sendAll(messages), messages.map(endsAt));
+    assert.equal(connections, 1);
+    const { rows } = await hq.db.query<{ id: number; many: boolean }>(
+      `select c.store_id as id, count(*) > 2000 as many from possync.inbox_chain c
+        where c.store_id in (3, 7) group by 1 order by 1`,
+    );
+    // Every fiftieth entry is the occasion: store 3 has not come that far.
+    assert.deepEqual(rows.map(Object.values), [
+      [3, true],
+      [7, false],
+    ]);
   });
 
   it('of a store where HQ has dropped a record go alone: what belongs to that has no beginning', async () => {
