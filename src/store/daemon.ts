@@ -275,6 +275,7 @@ class Daemon {
       this.#api,
       ...(this.#metrics === undefined ? [] : [this.#metrics]),
     ]);
+    await this.#mirror.resyncAfterUpgrade();
     await services.start();
     log.info('the daemon is running', { event: 'start', store: this.#credential?.code ?? null });
     let stopping: Promise<void> | undefined;

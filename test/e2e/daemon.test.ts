@@ -62,6 +62,27 @@ describe('the daemon', function () {
     await hq.close();
   });
 
+  it('says that it has everything to pull again before it says that it runs, when other columns fill its tables', async () => {
+    const own = await TestHq.open('daemon, other columns');
+    const store = await TestStore.open(own, 'COLUMNS');
+    try {
+      const asked = async (): Promise<boolean> =>
+        (await store.pool.query('select from possync.cursor c where c.nonce is null')).rowCount === 1;
+      await until(async () => !(await asked()), {
+        what: 'the first download is in place',
+        timeoutMs: 30_000,
+      });
+      await store.stop();
+      await own.stop(); // nothing can be pulled: the daemon alone decides
+      await store.pool.query(`update possync.cursor c set shape = 'of another version'`);
+      await store.start();
+      assert.equal(await asked(), true);
+    } finally {
+      await store.close();
+      await own.close();
+    }
+  });
+
   it('answers on its socket, which only its group may use: status, pull with a fresh head, push', async () => {
     const store = await TestStore.open(hq, 'API', {
       pushIntervalMs: 3_600_000,

@@ -99,7 +99,7 @@ export class Mirror {
     signal: AbortSignal,
     { fresh = false }: PullOptions = {},
   ): Promise<PullResult> {
-    await this.#resyncAfterUpgrade();
+    await this.resyncAfterUpgrade();
     let resynced = false;
     for (let first = true; ; first = false) {
       if (signal.aborted) return { result: 'stopped' };
@@ -125,8 +125,11 @@ export class Mirror {
     }
   }
 
-  /** Another version filled these tables, with other columns: only a full download has them all. */
-  async #resyncAfterUpgrade(): Promise<void> {
+  /**
+   * Another version, or other types, filled these tables, with other columns: only a full download has them all. To be
+   * called before anybody is told that the store is served: until then its cursor says more than it has.
+   */
+  async resyncAfterUpgrade(): Promise<void> {
     const shape = await readShape(this.#pool);
     if (shape !== null && shape !== this.#shape) {
       await this.resync();
