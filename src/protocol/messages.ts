@@ -229,7 +229,7 @@ export const pageHeadSchema = z.object({
   closing: z.boolean(),
   /** Nonce of the round that `head` ends. */
   nonce: uuid,
-  /** When that round was sealed, by HQ's clock in milliseconds since 1970; an older HQ does not say. */
+  /** When that round was sealed, by HQ's clock in milliseconds since 1970. Only measured with. */
   sealedAt: position.optional(),
   /** Lines behind this one. */
   rows: position,

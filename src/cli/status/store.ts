@@ -5,9 +5,9 @@
  * database is enough, and a technician waits for a quarter of the time.
  */
 import type pg from 'pg';
-import * as z from 'zod';
 import { ERRORS, isErrorCode, PossyncError } from '../../core/errors.ts';
 import { databaseFingerprint } from '../../db/address.ts';
+import { readPage } from '../../protocol/page.ts';
 import type { StoreStatusView } from '../../protocol/status.ts';
 import type { HqClient } from '../../store/link/hq-client.ts';
 import type { Context } from '../context.ts';
@@ -16,8 +16,6 @@ import type { Paint } from '../render/term.ts';
 import { askDaemon, askStatus, lightOfDaemon, socketPath } from '../daemon-socket.ts';
 import { storeView } from '../schemas/status.ts';
 import type { Side, WaitFor } from './side.ts';
-
-const headSchema = z.object({ head: z.int().nonnegative() });
 
 /** What the daemon told, and whether it read the database that this command is about. */
 interface Told {
@@ -136,10 +134,10 @@ export class StoreSide implements Side<StoreStatusView> {
       const client = (this.#client ??= (await connectToHq(this.#context)).client);
       const cursor = nonce === null ? {} : { cursor: `${pos},${nonce}` };
       const answer = await client.pull({ from: pos, limit: 1, fresh: '1', ...cursor }, this.#context.signal);
-      if (answer.result === 'page') return { head: headOf(answer.body), again: false };
+      if (answer.result === 'page') return { head: headOf(answer.body, pos), again: false };
       if (answer.result === 'behind') return undefined;
       const whole = await client.pull({ from: 0, limit: 1, fresh: '1' }, this.#context.signal);
-      return whole.result === 'page' ? { head: headOf(whole.body), again: true } : undefined;
+      return whole.result === 'page' ? { head: headOf(whole.body, 0), again: true } : undefined;
     } catch (error) {
       if (error instanceof PossyncError && (error.retry === 'slow' || error.retry === 'soon'))
         return undefined;
@@ -153,6 +151,9 @@ export class StoreSide implements Side<StoreStatusView> {
   }
 }
 
-function headOf(page: Buffer): number {
-  return headSchema.parse(JSON.parse(page.toString('utf8', 0, page.indexOf('\n')))).head;
+function headOf(body: Buffer, from: number): number {
+  const page = readPage(body, from);
+  if (typeof page === 'string')
+    throw new PossyncError('PS-PROTOCOL', 'HQ sent a page that breaks the protocol', { why: page });
+  return page.head;
 }
